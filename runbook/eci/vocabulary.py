@@ -14,7 +14,7 @@ PREFIX = "k8s.aliyun.com/"
 """[D] Prefix of nearly every ECI annotation."""
 
 
-# -- annotations that ECI reads: which instance ------------------------------------------------------- pod-annotations-1
+# -- annotations that ECI reads: which instance ------------------------------------------------------ pod-annotations-1
 
 USE_SPECS = PREFIX + "eci-use-specs"
 """[D] At most five specs in order of preference, `2-4Gi,ecs.c6.xlarge`; replaces the sum of requests and limits."""
@@ -101,7 +101,7 @@ MAX_PENDING_MINUTE_DEFAULT = 240
 """[D] MAX_PENDING_MINUTE where the pod says nothing: four hours that are billed."""
 
 
-# -- annotations that ECI reads: images ------------------------- use-imagecache-to-accelerate-the-creation-of-pods
+# -- annotations that ECI reads: images ------------------------------ use-imagecache-to-accelerate-the-creation-of-pods
 
 AUTO_IMAGE_CACHE = PREFIX + "eci-auto-imc"
 """[D] `true` (default): use a matching image cache, and make one where none matches."""
@@ -125,7 +125,7 @@ INSECURE_REGISTRY = PREFIX + "insecure-registry"
 """[D] Registries (with port) whose certificate is not verified."""
 
 
-# -- annotations that ECI writes -------------------------------------------------------------------- pod-annotations-1
+# -- annotations that ECI writes --------------------------------------------------------------------- pod-annotations-1
 
 INSTANCE_ID = PREFIX + "eci-instance-id"
 """[D] `eci-…`: joins the pod to the API, to the metadata server and to the bill."""
@@ -191,10 +191,10 @@ POD_STREAM_PORT = "kubernetes.io/pod-stream-port"
 """[O] `10250`: port of the instance that serves exec and logs."""
 
 
-# -- labels, taint and node names ------------------------------------------------------- schedule-pods-to-virtual-kubelet
+# -- labels, taint and node names ----------------------------------------------------- schedule-pods-to-virtual-kubelet
 
 LABEL_ECI = "alibabacloud.com/eci"
-"""[D] `true` on a pod or namespace sends pods to ECI where the cluster also has ECS nodes; ACK Serverless needs none."""
+"""[D] `true` on a pod or namespace sends pods to ECI where the cluster also has ECS nodes, not in ACK Serverless."""
 
 LABEL_ECI_LEGACY = "eci"
 """[D] Older form of LABEL_ECI on a pod, still honoured, discouraged."""
@@ -212,7 +212,7 @@ NODE_LABEL_TYPE_VALUE = "virtual-kubelet"
 """[O] Value of NODE_LABEL_TYPE."""
 
 NODE_TAINT = "virtual-kubelet.io/provider"
-"""[D] Taint of virtual nodes in ACK clusters, value `alibabacloud`, effect `NoSchedule`; in ACK Serverless unknown [?]."""
+"""[D] Taint of virtual nodes in ACK clusters: `=alibabacloud:NoSchedule`; in ACK Serverless unknown [?]."""
 
 NODE_TAINT_VALUE = "alibabacloud"
 """[D] Value of NODE_TAINT."""
@@ -221,7 +221,7 @@ SERVER_VERSION_MARK = "-aliyun."
 """[O] Part of the version that an ACK API server reports, `v1.36.3-aliyun.1`."""
 
 
-# -- environment of a container ------------------------- ignore-specific-containers-when-the-system-adjusts-resources
+# -- environment of a container --------------------------- ignore-specific-containers-when-the-system-adjusts-resources
 
 ENV_RESOURCE_IGNORE = "__ECI_RESOURCE_IGNORE__"
 """[D] `TRUE` leaves the container out of the sum that becomes the spec."""
@@ -236,7 +236,7 @@ METADATA_URL = "http://100.100.100.200/latest/meta-data/"
 """[D] Metadata server inside an instance: `instance-id`, `zone-id`, `region-id`, `private-ipv4`, `hostname`."""
 
 
-# -- conditions of a pod --------------------------------------------------------------------------- eci-custom-condition
+# -- conditions of a pod -------------------------------------------------------------------------- eci-custom-condition
 
 CONDITION_CREATED = "ContainerInstanceCreated"
 """[D] False, with a reason of the next group, while there is no instance."""
@@ -290,7 +290,7 @@ NO_STOCK_REASONS = frozenset({REASON_NO_STOCK, REASON_STOCK_EXHAUST, REASON_STOC
 """[D] The reasons that mean: nothing of this spec is left where you looked."""
 
 
-# -- reasons of events ------------------------------------------------- custom-events-of-elastic-container-instance
+# -- reasons of events ----------------------------------------------------- custom-events-of-elastic-container-instance
 
 EVENT_SOURCE = "EciService"
 """[D] Component of ECI's own events (older nodes: `eci-provider`); events about containers come from `kubelet`."""
@@ -347,7 +347,7 @@ EVENT_PROVIDER_INVOKE_FAILED = "ProviderInvokeFailed"
 """[O] Warning: a call of the virtual node failed; the message is the API's."""
 
 
-# -- status of a pod --------------------------------------------------- lifecycle-of-an-elastic-container-instance-2
+# -- status of a pod ------------------------------------------------------ lifecycle-of-an-elastic-container-instance-2
 
 STATUS_BID_FAILED = "BidFailed"
 """[O] `status.reason` of a Failed pod whose spot instance was reclaimed."""
@@ -365,7 +365,7 @@ WAITING_IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
 """[O] Waiting reason between two tries to pull an image."""
 
 
-# -- image caches ----------------------------------------------------------------------------- kubernetes-imagecache-api
+# -- image caches ---------------------------------------------------------------------------- kubernetes-imagecache-api
 
 IMAGE_CACHE_GROUP = "eci.alibabacloud.com"
 """[D] API group of the cluster-scoped kind ImageCache."""

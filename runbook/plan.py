@@ -1,0 +1,166 @@
+"""What would change: one row an object, each with its action, its reason and a diff."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from html import escape
+from typing import Any
+
+import yaml
+
+from runbook.errors import PlanError
+from runbook.report import STYLE, Check, Report, html_pairs
+
+
+class Action(StrEnum):
+    """What applying does to one object."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+_MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One object and what will be done to it.
+
+    `kind` and `name` say which object, in the words of its own world (`Role`, `ci/gitlab-runner`); `reason` why;
+    `diff` how, as a unified diff that holds no secret; `desired` what `apply` needs to carry it out, never displayed.
+    """
+
+    action: Action
+    kind: str
+    name: str
+    reason: str = ""
+    diff: str = ""
+    desired: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The changes of one notebook, in the order in which they are applied.
+
+    `blockers` are the reasons why it must not be applied as it is; `waiting_for` names what an earlier notebook has
+    not applied yet: a rehearsal of such a plan is no failure. `notes` are lines shown above it (a size, a price).
+    """
+
+    title: str
+    changes: Sequence[Change]
+    blockers: Sequence[Check] = ()
+    waiting_for: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> list[Change]:
+        return [change for change in self.changes if change.action is not Action.KEEP]
+
+    @property
+    def empty(self) -> bool:
+        return not self.pending
+
+    @property
+    def summary(self) -> str:
+        """`nothing to change`, or the numbers: `2 to create, 1 to update, 3 kept`."""
+        if self.blockers:
+            return "cannot be applied"
+        if self.empty:
+            return "nothing to change"
+        number = {action: sum(change.action is action for change in self.changes) for action in Action}
+        words = {Action.CREATE: "to create", Action.UPDATE: "to update", Action.DELETE: "to delete", Action.KEEP: "kept"}
+        return ", ".join(f"{number[action]} {word}" for action, word in words.items() if number[action])
+
+    def raise_for_blockers(self) -> Plan:
+        """Raise PlanError with the first blocker's remedy when there is one; else return self."""
+        for check in self.blockers:
+            raise PlanError(
+                f"{self.title}: {check.observed}",
+                allowed=check.expected or None,
+                remedy=check.remedy or None,
+                page=check.page,
+            )
+        return self
+
+    def report(self, checks: Sequence[Check] = (), *, dry_run: bool, facts: Mapping[str, str] | None = None) -> Report:
+        """The verdict after applying or rehearsing: a first check that says what was done, then `checks`."""
+        return Report(self.title, [*self.blockers, applied_check(self, dry_run=dry_run), *checks], facts or {})
+
+    def __str__(self) -> str:
+        lines = [f"{self.title}: {self.summary}"]
+        lines += [f"    {name}: {text}" for name, text in self.notes.items()]
+        if self.waiting_for:
+            lines.append(f"    waits for: {self.waiting_for}")
+        lines += [f"  ✘ {check.title}: {check.observed}" for check in self.blockers]
+        for change in self.changes:
+            reason = f"  ({change.reason})" if change.reason else ""
+            lines.append(f"  {_MARK[change.action]} {change.action.value:<6}  {change.label}{reason}")
+            lines += [f"      {line}" for line in change.diff.splitlines()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = html_pairs(dict(self.notes) | ({"waits for": self.waiting_for} if self.waiting_for else {}))
+        blocked = "".join(
+            f"<tr class='rb-fail'><td class='rb-mark'>✘ stop</td><td><b>{escape(check.title)}</b>"
+            f"<pre>{escape(check.observed)}\n{escape(check.remedy)}</pre></td></tr>"
+            for check in self.blockers
+        )
+        rows = "".join(
+            f"<tr class='rb-{change.action.value}'><td class='rb-mark'>{_MARK[change.action]} {change.action.value}</td>"
+            f"<td><b>{escape(change.label)}</b> <span class='rb-seen'>{escape(change.reason)}</span>"
+            f"{_html_diff(change.diff)}</td></tr>"
+            for change in self.changes
+        )
+        return (
+            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>{escape(self.title)}: "
+            f"<b>{escape(self.summary)}</b></p>{notes}<table>{blocked}{rows}</table></div>"
+        )
+
+
+def applied_check(plan: Plan, *, dry_run: bool) -> Check:
+    """The check `applied` of a plan: nothing to change, rehearsed, applied, or waiting for an earlier notebook."""
+    title = "The world is as the card asks"
+    if plan.waiting_for:
+        return Check.skipped("applied", title, f"waits for {plan.waiting_for}")
+    if plan.empty:
+        return Check.passed("applied", title, "nothing to change")
+    if dry_run:
+        return Check.skipped("applied", title, f"dry run: {plan.summary}; run again with dry_run = False to apply")
+    return Check.passed("applied", title, f"applied: {plan.summary}")
+
+
+def unified_diff(before: str, after: str, name: str = "") -> str:
+    """A unified diff of two texts with two lines of context; empty when they are equal."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} now", f"{name} then", lineterm="", n=2)
+    return "\n".join(lines)
+
+
+def yaml_diff(before: Any, after: Any, name: str = "") -> str:
+    """A unified diff of two plain values written as YAML; `None` stands for *not there*."""
+
+    def text(value: Any) -> str:
+        return "" if value is None else yaml.safe_dump(value, sort_keys=True, allow_unicode=True)
+
+    return unified_diff(text(before), text(after), name)
+
+
+def _html_diff(diff: str) -> str:
+    if not diff:
+        return ""
+    classes = {"+": "rb-add", "-": "rb-del"}
+    lines = [
+        f"<span class='{classes[line[:1]]}'>{escape(line)}</span>" if line[:1] in classes else escape(line)
+        for line in diff.splitlines()
+    ]
+    return "<pre>" + "\n".join(lines) + "</pre>"

@@ -1,0 +1,215 @@
+"""What a notebook found out: checks with their verdicts, as a value with a face in JupyterLab and one in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from html import escape
+
+from runbook.errors import TROUBLESHOOTING, ChecksFailed
+
+
+class Status(StrEnum):
+    """The four answers of a check."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+_MARK = {Status.PASS: "✔", Status.WARN: "!", Status.FAIL: "✘", Status.SKIP: "–"}
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A fact that could not be read, and why. It is not the same as a fact that is absent."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"unknown ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question with its answer.
+
+    `title` is the sentence that is true when all is well; `observed` what was seen; `expected` what should have been;
+    `remedy` what to do, ready to be copied. `id` is also the heading of its page in notebooks/troubleshooting.md.
+    """
+
+    id: str
+    title: str
+    status: Status
+    observed: str = ""
+    expected: str = ""
+    remedy: str = ""
+
+    @property
+    def page(self) -> str:
+        return f"{TROUBLESHOOTING}#{self.id}"
+
+    @classmethod
+    def passed(cls, id: str, title: str, observed: str = "") -> Check:
+        return cls(id, title, Status.PASS, observed)
+
+    @classmethod
+    def warned(cls, id: str, title: str, observed: str, *, expected: str = "", remedy: str = "") -> Check:
+        return cls(id, title, Status.WARN, observed, expected, remedy)
+
+    @classmethod
+    def failed(cls, id: str, title: str, observed: str, *, expected: str = "", remedy: str = "") -> Check:
+        return cls(id, title, Status.FAIL, observed, expected, remedy)
+
+    @classmethod
+    def skipped(cls, id: str, title: str, reason: str) -> Check:
+        return cls(id, title, Status.SKIP, reason)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The checks of one notebook in the order they were made; `facts` are name and value pairs shown above them."""
+
+    title: str
+    checks: Sequence[Check]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Check]:
+        return [check for check in self.checks if check.status is Status.FAIL]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    @property
+    def verdict(self) -> str:
+        """`green`, `green, 1 warning`, `2 of 9 checks failed`: what a table of notebooks shows."""
+        count = {status: sum(check.status is status for check in self.checks) for status in Status}
+        if count[Status.FAIL]:
+            return f"{count[Status.FAIL]} of {len(self.checks)} checks failed"
+        notes = [
+            f"{number} {word}{'s' if number > 1 and word == 'warning' else ''}"
+            for number, word in ((count[Status.WARN], "warning"), (count[Status.SKIP], "skipped"))
+            if number
+        ]
+        return ", ".join(["green", *notes])
+
+    def __getitem__(self, id: str) -> Check:
+        return next(check for check in self.checks if check.id == id)
+
+    def raise_for_failures(self) -> Report:
+        """Raise ChecksFailed when a check failed, so that papermill and its scheduler end non-zero; else return self."""
+        if self.ok:
+            return self
+        raise ChecksFailed(f"{self.title}: {self.verdict}.", str(self))
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON: title, verdict, facts, checks."""
+        return {
+            "title": self.title,
+            "verdict": self.verdict,
+            "facts": dict(self.facts),
+            "checks": [asdict(check) | {"status": check.status.value} for check in self.checks],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.title}: {self.verdict}"]
+        width = max((len(name) for name in self.facts), default=0)
+        lines += [f"    {name:<{width}}  {value}" for name, value in self.facts.items()]
+        for check in self.checks:
+            lines.append(f"  {_MARK[check.status]} {check.status.value:<4}  {check.title}")
+            lines += _indented(check.observed, " " * 10)
+            if check.status in (Status.WARN, Status.FAIL):
+                lines += _indented(check.expected, " " * 10, "expected: ")
+                lines += _indented(check.remedy, " " * 10, "do: ")
+                lines.append(f"{' ' * 10}read: {check.page}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr class='rb-{check.status.value}'><td class='rb-mark'>{_MARK[check.status]} {check.status.value}</td>"
+            f"<td><b>{escape(check.title)}</b>{_html_details(check)}</td></tr>"
+            for check in self.checks
+        )
+        facts = html_pairs(self.facts)
+        tone = "pass" if self.ok else "fail"
+        return (
+            f"{STYLE}<div class='rb'><p class='rb-title rb-{tone}'>{escape(self.title)}: "
+            f"<b>{escape(self.verdict)}</b></p>{facts}<table>{rows}</table></div>"
+        )
+
+
+def combined(title: str, reports: Iterable[Report]) -> Report:
+    """Several reports as one: their facts and checks in order."""
+    reports = list(reports)
+    facts = {name: value for report in reports for name, value in report.facts.items()}
+    return Report(title, [check for report in reports for check in report.checks], facts)
+
+
+def html_pairs(pairs: Mapping[str, object]) -> str:
+    """Name and value pairs as a small two-column table; empty for no pairs."""
+    rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in pairs.items())
+    return f"<table class='rb-pairs'>{rows}</table>" if rows else ""
+
+
+def text_pairs(title: str, pairs: Mapping[str, object]) -> str:
+    """The same pairs for a terminal: a title line and aligned rows."""
+    width = max((len(str(name)) for name in pairs), default=0)
+    rows = [line for name, value in pairs.items() for line in _indented(str(value), " " * (width + 4), "", f"  {name:<{width}}  ")]
+    return "\n".join([title, *rows])
+
+
+def _indented(text: str, margin: str, label: str = "", first_margin: str | None = None) -> list[str]:
+    first, *rest = text.splitlines() or [""]
+    if not text and first_margin is None:
+        return []
+    head = margin if first_margin is None else first_margin
+    return [f"{head}{label}{first}", *(f"{margin}{' ' * len(label)}{line}" for line in rest)]
+
+
+def _html_details(check: Check) -> str:
+    parts = [f"<div class='rb-seen'>{_html_text(check.observed)}</div>"] if check.observed else []
+    if check.status in (Status.WARN, Status.FAIL):
+        if check.expected:
+            parts.append(f"<div class='rb-seen'>expected: {_html_text(check.expected)}</div>")
+        if check.remedy:
+            parts.append(f"<pre>{escape(check.remedy)}</pre>")
+        parts.append(f"<div class='rb-seen'>read: <code>{escape(check.page)}</code></div>")
+    return "".join(parts)
+
+
+def _html_text(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>" if "\n" in text else escape(text)
+
+
+# One style for every value: JupyterLab's own variables, so that light and dark themes both fit;
+# the fallbacks serve an exported HTML page.
+STYLE = """<style>
+.rb{font-size:13px;line-height:1.45;max-width:72em;color:var(--jp-ui-font-color1,#1a1a1a)}
+.rb table{border-collapse:collapse;margin:.2em 0 .6em!important}
+.rb td,.rb th{text-align:left!important;vertical-align:top;padding:.25em .9em .25em 0;background:none!important}
+.rb tr{background:none!important}
+.rb th{font-weight:normal;color:var(--jp-ui-font-color2,#5a5a5a);white-space:nowrap}
+.rb-title{font-size:15px;margin:.2em 0 .4em;border-left:4px solid;padding-left:.6em}
+.rb-mark{white-space:nowrap;font-weight:600}
+.rb-title.rb-pass,.rb-pass .rb-mark,.rb-create .rb-mark{border-color:#1a7f37;color:#1a7f37}
+.rb-warn .rb-mark,.rb-update .rb-mark{color:#9a6700}
+.rb-title.rb-fail,.rb-fail .rb-mark,.rb-delete .rb-mark{border-color:#cf222e;color:#cf222e}
+.rb-skip .rb-mark,.rb-keep .rb-mark{color:var(--jp-ui-font-color2,#6e6e6e)}
+.rb-title.rb-plain{border-color:#57606a}
+[data-jp-theme-light="false"] .rb .rb-pass .rb-mark,[data-jp-theme-light="false"] .rb .rb-create .rb-mark,
+[data-jp-theme-light="false"] .rb .rb-title.rb-pass{color:#3fb950;border-color:#3fb950}
+[data-jp-theme-light="false"] .rb .rb-warn .rb-mark,[data-jp-theme-light="false"] .rb .rb-update .rb-mark{color:#d29922}
+[data-jp-theme-light="false"] .rb .rb-fail .rb-mark,[data-jp-theme-light="false"] .rb .rb-delete .rb-mark,
+[data-jp-theme-light="false"] .rb .rb-title.rb-fail{color:#f85149;border-color:#f85149}
+.rb-seen{color:var(--jp-ui-font-color2,#5a5a5a)}
+.rb pre{margin:.2em 0;padding:.4em .6em;white-space:pre-wrap;background:var(--jp-layout-color2,#f3f3f3);
+color:var(--jp-ui-font-color1,#1a1a1a);border-radius:3px;font-size:12px}
+.rb .rb-add{color:#1a7f37}.rb .rb-del{color:#cf222e}
+[data-jp-theme-light="false"] .rb .rb-add{color:#3fb950}[data-jp-theme-light="false"] .rb .rb-del{color:#f85149}
+</style>"""
