@@ -164,3 +164,36 @@ def _html_diff(diff: str) -> str:
         for line in diff.splitlines()
     ]
     return "<pre>" + "\n".join(lines) + "</pre>"
+
+
+def change_for(desired: dict[str, Any], live: dict[str, Any] | None, *, reason: str = "") -> Change:
+    """The change that makes a live Kubernetes object as `desired`: create, update or keep.
+
+    Only what `desired` says is compared: fields that the API server or other people added stay as they are.
+    Values of a Secret never reach the diff. `Change.desired` is the manifest for a server-side apply.
+    """
+    meta = desired["metadata"]
+    name = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
+    kind = desired["kind"]
+    if live is None:
+        return Change(Action.CREATE, kind, name, reason, yaml_diff(None, _shown(desired), name), desired)
+    seen = projection(live, desired)
+    if seen == desired:
+        return Change(Action.KEEP, kind, name, reason, "", desired)
+    return Change(Action.UPDATE, kind, name, reason, yaml_diff(_shown(seen), _shown(desired), name), desired)
+
+
+def projection(live: Any, desired: Any) -> Any:
+    """What `live` says about the fields that `desired` names; lists count as a whole unless they are equally long."""
+    if isinstance(desired, dict) and isinstance(live, dict):
+        return {key: projection(live[key], value) for key, value in desired.items() if key in live}
+    if isinstance(desired, list) and isinstance(live, list) and len(desired) == len(live):
+        return [projection(one, other) for one, other in zip(live, desired, strict=True)]
+    return live
+
+
+def _shown(manifest: dict[str, Any]) -> dict[str, Any]:
+    if manifest.get("kind") != "Secret":
+        return manifest
+    hidden = {part: dict.fromkeys(manifest[part], "(hidden)") for part in ("data", "stringData") if part in manifest}
+    return {**manifest, **hidden}

@@ -1,0 +1,497 @@
+"""The cluster card: everything the notebooks need to know about one cluster, its GitLab and its runner, in one YAML file.
+
+`Settings.load` reads the file, and only the file. Any string in it may be a reference (`env:NAME`, `file:PATH`,
+`secret:NAMESPACE/NAME/KEY`); references stay references here, `runbook.clients.secrets` resolves them. A field that
+holds a secret accepts nothing else, so that no secret ever stands in a card.
+
+The sentence under each field is its documentation: data/clusters/schema.json is made of it, and a test holds
+data/clusters/example.yaml to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from runbook import quantities
+from runbook.errors import QuantityError, SettingsError
+from runbook.report import STYLE, html_pairs, text_pairs
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository's root: the second place where a relative path is looked up, after the working directory."""
+
+REFERENCE = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|secret:[^/\s]+/[^/\s]+/[^/\s]+)")
+
+EXAMPLE = "data/clusters/example.yaml"
+
+
+def is_reference(text: str) -> bool:
+    """Whether a string of the card stands for a value kept elsewhere."""
+    return REFERENCE.fullmatch(text) is not None
+
+
+def locate(path: str | Path) -> Path:
+    """An existing file for a relative path: from the working directory, else from the repository's root.
+
+    A path that exists in neither place is returned as seen from the root, where new files belong.
+    """
+    path = Path(path).expanduser()
+    if path.is_absolute() or path.exists():
+        return path
+    return ROOT / path
+
+
+def _reference(text: str) -> str:
+    if not is_reference(text):
+        raise ValueError("a secret is named, never given: write env:NAME, file:PATH or secret:NAMESPACE/NAME/KEY")
+    return text
+
+
+def _storable(text: str) -> str:
+    if not is_reference(text) or text.startswith("env:"):
+        raise ValueError("a token is written here, so it must be file:PATH or secret:NAMESPACE/NAME/KEY")
+    return text
+
+
+def _quantity(text: str) -> str:
+    return _parsed_by(quantities.memory, text)
+
+
+def _container_size(text: str) -> str:
+    return _parsed_by(quantities.Size.parse, text)
+
+
+def _parsed_by(parser: Callable[[str], object], text: str) -> str:
+    try:
+        parser(text)
+    except QuantityError as error:
+        raise ValueError(f"{error.problem.rstrip('.')}; allowed: {error.allowed}") from None
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Secret = Annotated[Text, AfterValidator(_reference)]
+"""A reference to a secret that exists."""
+TokenPlace = Annotated[Text, AfterValidator(_storable)]
+"""A place where a notebook writes a token: `file:PATH` (mode 0600) or `secret:NAMESPACE/NAME/KEY`."""
+Size = Annotated[Text, AfterValidator(_container_size)]
+"""A container's cpu and memory, `2/6Gi`."""
+StorageQuantity = Annotated[Text, AfterValidator(_quantity)]
+Name = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+"""A Kubernetes object name."""
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class ClusterKind(StrEnum):
+    """What the cluster is; `auto` lets notebook 10 find out."""
+
+    AUTO = "auto"
+    ACK_SERVERLESS = "ack-serverless"
+    ACK = "ack"
+
+
+class Kubernetes(_Card):
+    """How the machine that runs the notebooks reaches the cluster."""
+
+    kubeconfig: Text | None = None
+    """Path of the kubeconfig file. Without it: the file that KUBECONFIG names, else ~/.kube/config."""
+    context: Text | None = None
+    """Context in the kubeconfig. Without it: its current-context."""
+    in_cluster: bool = False
+    """Use the ServiceAccount of the pod that the notebooks run in; kubeconfig and context are then left out."""
+    kind: ClusterKind = ClusterKind.AUTO
+    """auto | ack-serverless | ack (virtual nodes beside ECS nodes: job pods need the label alibabacloud.com/eci)."""
+    namespace: Name = "gitlab-ci"
+    """Namespace of the job pods. Notebook 20 creates it."""
+    request_timeout: Annotated[float, Field(gt=0, le=600)] = 15
+    """Seconds that one call to the API server may take before it counts as down."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Kubernetes:
+        if self.in_cluster and (self.kubeconfig or self.context):
+            raise ValueError("in_cluster: true leaves no room for kubeconfig or context; remove one of them")
+        return self
+
+
+class RunnerAccess(_Card):
+    """How gitlab-runner will reach the cluster: often another address than this machine's, and a smaller account."""
+
+    host: Text | None = None
+    """URL of the API server as the runner sees it, https://… (the private one in the VPC). Without it: the same as here."""
+    ca_file: Text | None = None
+    """Where the API server's CA certificate lies on the runner's host; notebook 50 writes it beside config.toml if absent."""
+    account: Literal["service-account", "kubeconfig"] = "service-account"
+    """service-account: the smallest Role and a token of its own. kubeconfig: the article's way, the admin's kubeconfig."""
+    service_account: Name = "gitlab-runner"
+    """Name of that ServiceAccount, its Role and its RoleBinding."""
+    token: TokenPlace = "file:var/runner/kubernetes-token"
+    """Where notebook 20 puts the ServiceAccount's token, and notebook 50 takes it from."""
+
+
+class CacheVolume(_Card):
+    """The build cache: an OSS bucket as a PersistentVolume, mounted into every job pod."""
+
+    enabled: bool = True
+    """false leaves notebook 30 without work and job pods without a cache volume."""
+    driver: Literal["csi", "flexvolume"] = "csi"
+    """csi: ossplugin.csi.alibabacloud.com. flexvolume: alicloud/oss, the article's form, for clusters that still have it."""
+    volume: Name = "gitlab-cache-pv"
+    """Name of the PersistentVolume."""
+    claim: Name = "gitlab-cache-pvc"
+    """Name of the PersistentVolumeClaim in the job pods' namespace."""
+    size: StorageQuantity = "50Gi"
+    """Capacity that both state. OSS does not enforce it."""
+    bucket: Text | None = None
+    """Name of the OSS bucket (required when enabled)."""
+    endpoint: Text | None = None
+    """OSS endpoint without the bucket. Without it: oss-REGION-internal.aliyuncs.com, the free one inside the VPC."""
+    path: Annotated[Text, StringConstraints(pattern=r"^/")] = "/"
+    """Folder in the bucket."""
+    options: Annotated[Text, StringConstraints(pattern=r"^-o ")] = "-o max_stat_cache_size=0 -o allow_other"
+    """Mount options of ossfs; each begins with -o."""
+    secret: Name = "gitlab-cache-oss"
+    """Secret in the job pods' namespace with the keys akId and akSecret."""
+    access_key_id: Secret | None = None
+    """Reference to the AccessKey id that notebook 30 puts into that Secret. Without it: the Secret must be there already."""
+    access_key_secret: Secret | None = None
+    """Reference to the AccessKey secret that belongs to it."""
+    mount_path: Annotated[Text, StringConstraints(pattern=r"^/.")] = "/cache"
+    """Where job pods see the volume. gitlab-runner keeps its cache at /cache."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> CacheVolume:
+        if self.enabled and not self.bucket:
+            raise ValueError("cache.bucket is missing; name the OSS bucket, or set cache.enabled: false")
+        if (self.access_key_id is None) != (self.access_key_secret is None):
+            raise ValueError("cache.access_key_id and cache.access_key_secret belong together: give both or none")
+        return self
+
+
+class GitLab(_Card):
+    """The GitLab server, and the account that registers the runner."""
+
+    url: Text
+    """Address of GitLab, https://… , as this machine sees it."""
+    token: Secret = "env:GITLAB_TOKEN"
+    """Reference to a personal access token. Scopes: create_runner and read_api; api for the smoke job and for updates."""
+    ca_file: Text | None = None
+    """CA certificate file for a GitLab with a private CA, on this machine."""
+    clone_url: Text | None = None
+    """Address of GitLab as job pods see it, when it differs from url (written as clone_url)."""
+    runner_url: Text | None = None
+    """Address of GitLab as gitlab-runner's host sees it, when it differs from url (written as url)."""
+    tls_ca_file: Text | None = None
+    """Where that CA certificate lies on the runner's host (written as tls-ca-file)."""
+
+
+class Runner(_Card):
+    """The runner as GitLab knows it."""
+
+    type: Literal["instance", "group", "project"] = "instance"
+    """Who may use it. instance needs an administrator; gitlab.com refuses it."""
+    group: Text | None = None
+    """Full path or id of the group, for type group."""
+    project: Text | None = None
+    """Full path or id of the project, for type project."""
+    description: Text = "eci"
+    """What people see in GitLab, and the runner's name in config.toml."""
+    tags: list[Text] = ["docker", "k8s"]
+    """Tags of the jobs it takes once it is proved (notebook 80)."""
+    run_untagged: bool = False
+    """Whether it then also takes jobs without tags."""
+    smoke_tag: Text = "eci-smoke"
+    """The one tag it has until then."""
+    locked: bool = False
+    """Whether it is locked to its projects once proved. The article activates it unlocked."""
+    protected: bool = False
+    """Whether it takes only jobs of protected branches and tags."""
+    maximum_timeout: Annotated[int, Field(ge=600)] | None = None
+    """Seconds that a job may take on this runner at most (600 or more). Without it: the project's own limit."""
+    token: TokenPlace = "file:var/runner/gitlab-runner-token"
+    """Where notebook 40 puts the runner's token, which GitLab shows only once, and notebook 50 takes it from."""
+    existing_token: bool = False
+    """true: a runner's token is at that place already (made in GitLab's pages); notebook 40 creates nothing."""
+    version: Annotated[Text, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = None
+    """Version of the gitlab-runner program. Without it: asked from GitLab's list of runner managers."""
+
+    @model_validator(mode="after")
+    def _owner(self) -> Runner:
+        for kind in ("group", "project"):
+            if self.type == kind and not getattr(self, kind):
+                raise ValueError(f"runner.{kind} is missing: runner.type is {kind}")
+        return self
+
+
+class Spot(_Card):
+    """Spot instances: cheaper, and reclaimed when Alibaba needs them back."""
+
+    strategy: Literal["SpotAsPriceGo", "SpotWithPriceLimit"] = "SpotAsPriceGo"
+    """SpotAsPriceGo pays the market price; SpotWithPriceLimit at most price_limit."""
+    price_limit: Annotated[float, Field(gt=0)] | None = None
+    """Highest price of an instance an hour, for SpotWithPriceLimit."""
+    duration: Literal[0, 1] = 1
+    """Protection hours after the start in which the instance is not reclaimed."""
+    fallback: bool = True
+    """Create a pay-as-you-go instance when no spot instance is in stock."""
+
+    @model_validator(mode="after")
+    def _limit(self) -> Spot:
+        if (self.strategy == "SpotWithPriceLimit") != (self.price_limit is not None):
+            raise ValueError("price_limit and strategy SpotWithPriceLimit belong together: give both or none")
+        return self
+
+
+class JobPods(_Card):
+    """What a job pod is made of, and so which ECI instance it becomes."""
+
+    image: Text = "alpine:3.20"
+    """Image of jobs that name none."""
+    helper_image: Text | None = None
+    """gitlab-runner-helper from your own registry; the default one is pulled from registry.gitlab.com for every pod."""
+    pull_policy: Literal["always", "if-not-present", "never"] = "if-not-present"
+    """if-not-present lets ECI use image caches."""
+    build: Size | None = "2/6Gi"
+    """Requests of the build container, cpu/memory."""
+    service: Size | None = "1/1Gi"
+    """Requests of each service container."""
+    helper: Size | None = "250m/512Mi"
+    """Requests of the helper container."""
+    specs: list[Text] = Field(default=[], max_length=5)
+    """Explicit ECI specs, tried in this order (at most 5): 4-8Gi, or an ECS type such as ecs.c6.xlarge. They win over requests."""
+    economy: bool = False
+    """Use the economy compute category (0.25 to 8 vCPU)."""
+    spot: Spot | None = None
+    """Spot instances. Without it: pay-as-you-go."""
+    max_pending_minutes: Annotated[int, Field(ge=10, le=1440)] = 10
+    """ECI gives up a pod whose images are not there after this time, 10 to 1440; it is billed while it waits (ECI's default: 240)."""
+    poll_timeout: Annotated[int, Field(ge=60)] = 600
+    """Seconds that gitlab-runner waits for the pod (its default 180 is short for an uncached ECI start)."""
+    service_host: bool = True
+    """Give jobs CI_SERVICE_HOST=127.0.0.1, where services of a pod answer."""
+    custom_tags: dict[Text, Text] = Field(default={}, max_length=3)
+    """At most 3 tags on the ECI instance, for the bill (eci-custom-tags)."""
+    annotations: dict[Text, Text] = {}
+    """Further pod annotations, written as they are."""
+    labels: dict[Text, Text] = {}
+    """Further pod labels, written as they are."""
+
+
+class ConfigToml(_Card):
+    """Where gitlab-runner's configuration file is, and its limits."""
+
+    place: Literal["host", "copy"] = "copy"
+    """host: this is the runner's host and we may write the file. copy: work on a copy; the notebook prints the commands."""
+    path: Text = "/etc/gitlab-runner/config.toml"
+    """The file on the runner's host."""
+    copy_path: Text = "var/runner/config.toml"
+    """The copied-out file, for place copy."""
+    result_path: Text = "var/runner/config.toml.new"
+    """The file that the notebook writes, for place copy."""
+    limit: Annotated[int, Field(ge=0)] = 10
+    """Jobs at once on this runner; 0 is no limit."""
+    concurrent: Annotated[int, Field(ge=1)] | None = None
+    """Jobs at once of the whole gitlab-runner process. Without it: raised to limit where it is lower, never lowered."""
+
+
+class Smoke(_Card):
+    """The job that proves the runner."""
+
+    project: Text
+    """Full path or id of the project that the smoke job runs in; a temporary branch is made there and removed."""
+    branch: Text = "eci-smoke"
+    """Name of that branch; a number is added."""
+    image: Text | None = None
+    """Image of the job. Without it: pods.image."""
+    service_image: Text = "postgres:10-alpine"
+    """Image of the service that must answer at 127.0.0.1."""
+    service_port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    """Port at which it answers."""
+    timeout: Annotated[int, Field(ge=60)] = 1800
+    """Seconds that the pipeline may take."""
+
+
+class Settings(_Card):
+    """One cluster card."""
+
+    name: Name
+    """Short name of this cluster; it marks what the notebooks make."""
+    region: Annotated[Text, StringConstraints(pattern=r"^[a-z]{2}-[a-z0-9-]+$")]
+    """Alibaba Cloud region, such as cn-hangzhou."""
+    site: Literal["cn", "intl"] = "cn"
+    """Whose price list: cn (aliyun.com, CNY) or intl (alibabacloud.com, USD)."""
+    kubernetes: Kubernetes = Kubernetes()
+    access: RunnerAccess = RunnerAccess()
+    cache: CacheVolume
+    gitlab: GitLab
+    runner: Runner = Runner()
+    pods: JobPods = JobPods()
+    config: ConfigToml = ConfigToml()
+    smoke: Smoke
+    dry_run: Annotated[bool, Field(exclude=True)] = True
+    """Not written in the card: the notebooks' parameter. True plans and rehearses, False applies."""
+    card: Annotated[str, Field(exclude=True)] = ""
+    """Not written in the card: the path it was read from."""
+
+    @classmethod
+    def load(cls, cluster: str | Path, *, dry_run: bool = True) -> Settings:
+        """Read and validate one card. Raises SettingsError with every mistake of the file at once."""
+        path = locate(cluster)
+        where = str(cluster)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise SettingsError(
+                f"The cluster card cannot be read: {error.strerror or error}.",
+                where=f"parameter cluster: {where}",
+                allowed="the path of a YAML file, seen from the working directory or from the repository's root",
+                remedy=f"cp {EXAMPLE} data/clusters/NAME.yaml, fill it in, and name it here",
+                page="#cluster-card",
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(
+                "The cluster card is not UTF-8 text.", where=where, remedy="Save it as UTF-8.", page="#cluster-card"
+            ) from None
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            at = f", line {mark.line + 1}" if mark else ""
+            raise SettingsError(
+                f"The cluster card is not YAML: {getattr(error, 'problem', 'syntax error')}.",
+                where=f"{where}{at}",
+                remedy=f"Compare with {EXAMPLE}.",
+                page="#cluster-card",
+            ) from None
+        return cls.parse(values, where=where, dry_run=dry_run)
+
+    @classmethod
+    def parse(cls, values: Any, *, where: str, dry_run: bool = True) -> Settings:
+        """Validate what a card holds. `where` names it in errors. Raises SettingsError."""
+        if not isinstance(values, dict):
+            raise SettingsError(
+                "The cluster card is empty or not a mapping.",
+                where=where,
+                allowed="top-level keys such as name, region, kubernetes, gitlab",
+                remedy=f"Start from {EXAMPLE}.",
+                page="#cluster-card",
+            )
+        for reserved in ("dry_run", "card"):
+            if reserved in values:
+                raise SettingsError(
+                    f"{reserved} does not belong in a card.",
+                    where=f"{where}: {reserved}",
+                    remedy="Give dry_run as the notebook's parameter." if reserved == "dry_run" else "Remove the line.",
+                    page="#cluster-card",
+                )
+        if not isinstance(dry_run, bool):
+            raise SettingsError(
+                "dry_run must be a truth value.",
+                where="parameter dry_run",
+                value=dry_run,
+                allowed="True or False (papermill: -p dry_run False)",
+            )
+        try:
+            return cls.model_validate({**values, "dry_run": dry_run, "card": where})
+        except ValidationError as error:
+            raise _settings_error(error, values, where) from None
+
+    def summary(self) -> dict[str, str]:
+        """The lines that a notebook shows of its card: no reference is resolved, no secret is here to be shown."""
+        kube = self.kubernetes
+        source = "in-cluster" if kube.in_cluster else (kube.kubeconfig or "default kubeconfig")
+        owner = self.runner.group or self.runner.project
+        return {
+            "card": self.card,
+            "region": f"{self.region} ({self.site} price list)",
+            "cluster": f"{source}{f', context {kube.context}' if kube.context else ''}, namespace {kube.namespace}",
+            "GitLab": self.gitlab.url,
+            "runner": f"{self.runner.description} ({self.runner.type}{f' {owner}' if owner else ''})",
+            "mode": "dry run: nothing is changed" if self.dry_run else "apply: changes are carried out",
+        }
+
+    def __str__(self) -> str:
+        return text_pairs(f"Cluster {self.name}", self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return (
+            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>Cluster <b>{self.name}</b></p>"
+            f"{html_pairs(self.summary())}</div>"
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """The card's JSON Schema, for editors: data/clusters/schema.json."""
+    schema = Settings.model_json_schema()
+    for runtime_only in ("dry_run", "card"):
+        schema["properties"].pop(runtime_only)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _settings_error(error: ValidationError, values: dict[str, Any], where: str) -> SettingsError:
+    mistakes = [_mistake(item, values) for item in error.errors(include_input=True)]
+    first = mistakes[0]
+    return SettingsError(
+        first["problem"] if len(mistakes) == 1 else f"The cluster card has {len(mistakes)} mistakes.",
+        where=f"{where}: {first['field']}"
+        if len(mistakes) == 1
+        else "\n".join([where, *(f"{m['field']}: {m['problem']}" for m in mistakes)]),
+        value=first["value"] if len(mistakes) == 1 else None,
+        allowed=first["allowed"] if len(mistakes) == 1 else None,
+        remedy=f"{EXAMPLE} explains every field.",
+        page="#cluster-card",
+    )
+
+
+def _mistake(item: Any, values: dict[str, Any]) -> dict[str, Any]:
+    path = [str(part) for part in item["loc"]]
+    field = ".".join(path)
+    kind, value = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        names = _field_names(path[:-1])
+        near = difflib.get_close_matches(path[-1], names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return {"field": field, "problem": f"Unknown key {path[-1]}.{hint}", "value": None, "allowed": ", ".join(names)}
+    if kind == "missing":
+        return {"field": field, "problem": f"{field} is missing.", "value": None, "allowed": _described(path)}
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if isinstance(value, dict) or "secret is named" in message:  # a mapping is noise, and a given secret stays unseen
+        value = None
+    return {"field": field or "the card", "problem": f"{field + ': ' if field else ''}{message}.", "value": value, "allowed": _described(path)}
+
+
+def _model_at(path: list[str]) -> type[BaseModel] | None:
+    model: type[BaseModel] = Settings
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = [t for t in _annotations(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if field else []
+        if not inner:
+            return None
+        model = inner[0]
+    return model
+
+
+def _annotations(annotation: Any) -> list[Any]:
+    return [annotation, *getattr(annotation, "__args__", ())]
+
+
+def _field_names(path: list[str]) -> list[str]:
+    model = _model_at(path)
+    return [name for name in model.model_fields if name not in ("dry_run", "card")] if model else []
+
+
+def _described(path: list[str]) -> str | None:
+    model = _model_at(path[:-1]) if path else None
+    field = model.model_fields.get(path[-1]) if model else None
+    return field.description if field else None
