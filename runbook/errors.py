@@ -2,7 +2,8 @@
 
     RunbookError                 something is wrong that a person must know about
     ├── SettingsError            the cluster card or a notebook's parameter
-    │   └── QuantityError        a size such as `500m`, `1.5Gi` or `2/6Gi`
+    │   ├── QuantityError        a size such as `500m`, `1.5Gi` or `2/6Gi`
+    │   └── SpecError            a request that no ECI spec answers, or an ECI annotation that ECI would refuse
     ├── SecretError              a reference to a secret that cannot be resolved or stored
     ├── KubernetesError          the cluster's API: connection, authentication, authorization, a refused object
     ├── GitLabError              GitLab's API: connection, token, scope, a refused request
@@ -50,7 +51,7 @@ class RunbookError(Exception):
         """The page, a line each: the problem first, then only what is known."""
         rows = {
             "where": self.where,
-            "value": None if self.value is None else repr(self.value),
+            "value": None if self.value is None else _shown(self.value),
             "allowed": self.allowed,
             "do": self.remedy,
             "read": self.page,
@@ -71,12 +72,21 @@ class RunbookError(Exception):
         return [f"{type(self).__name__}: {line}" if i == 0 else line for i, line in enumerate(self.lines())]
 
 
+def _shown(value: object) -> str:
+    """A short value as Python writes it, so that blanks are seen; a block of text as it is."""
+    return value if isinstance(value, str) and "\n" in value else repr(value)
+
+
 class SettingsError(RunbookError):
     """The cluster card or a parameter says something that cannot be."""
 
 
 class QuantityError(SettingsError):
     """A size that is not a Kubernetes quantity."""
+
+
+class SpecError(SettingsError):
+    """A request that no ECI spec answers, or an ECI annotation that ECI would refuse."""
 
 
 class SecretError(RunbookError):
