@@ -5,11 +5,15 @@ Source: GitLab Runner, ``common/variables.go`` and ``common/build.go``; the orde
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from runbook.runner.behaviours import Behaviour
+from runbook.runner.names import short_token
 from runbook.runner.version import Version
 
 _REFERENCE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_0-9]+|[$*#@!?-]))")
@@ -78,7 +82,7 @@ def of_payload(rows: Iterable[Mapping[str, Any]]) -> tuple[Variable, ...]:
 
 def of_environment(lines: Iterable[str]) -> tuple[Variable, ...]:
     """`environment = ["NAME=value"]` of config.toml -> rows; a line without `=` is left out, as a runner does."""
-    return tuple(Variable(*line.split("=", 1)) for line in lines if "=" in line)
+    return tuple(Variable(key, value) for key, equals, value in (line.partition("=") for line in lines) if equals)
 
 
 class Flag(NamedTuple):
@@ -143,3 +147,76 @@ def flag_is_on(name: str, runner: Mapping[str, Any], job: Mapping[str, Any], ver
     if given:
         return given[-1].lower() in ("1", "t", "true")
     return flags(version).get(name, False)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a manager adds when it takes a job: the slot it runs in, and what it made or drew for it."""
+
+    concurrent: int = 0
+    """Number of the slot among all jobs of this runner, from 0."""
+    project_concurrent: int = 0
+    """The same among the jobs of this project."""
+    suffix: str = "00000000"
+    """8 random characters that end the pod's name (from 16.2)."""
+    revision: str = "00000000"
+    """The git revision that the runner's binary reports."""
+    architecture: str = "linux/amd64"
+    scripts_config_map: str = ""
+    """Name of the ConfigMap with the scripts (until 15.7)."""
+    pull_secret: str = ""
+    """Name of the Secret with the job's registry credentials, if it has any."""
+    pull_attempt: int = 0
+    """Which of several pull policies is due: 0 is the first."""
+    tls_ca: str = ""
+    """GitLab's certificates in PEM where `tls-ca-file` is set: the job's git needs them too."""
+
+
+def builds_dir(runner: Mapping[str, Any]) -> str:
+    """Where job directories are: `builds_dir`, or /builds."""
+    return str(runner.get("builds_dir") or "/builds")
+
+
+def project_dir(runner: Mapping[str, Any], job: Mapping[str, Any], version: Version, given: Assignment) -> str:
+    """The job's directory: ``/builds/<group>/<project>``, or with the short token and slot before it where builds_dir is shared."""
+    parts = [builds_dir(runner)]
+    if _builds_dir_is_shared(runner) and Behaviour.SHARED_BUILDS_DIR.of(version):
+        parts += [short_token(str(runner.get("token", "")), version), str(given.concurrent)]
+    path = urlsplit(str(job.get("git_info", {}).get("repo_url", ""))).path
+    return posixpath.join(*parts, path.strip("/").removesuffix(".git")).rstrip("/")
+
+
+def _builds_dir_is_shared(runner: Mapping[str, Any]) -> bool:
+    volumes = runner.get("kubernetes", {}).get("volumes", {})
+    return any(
+        volume.get("mount_path") == builds_dir(runner)
+        for kind, group in volumes.items()
+        if kind != "empty_dir"
+        for volume in group
+    )
+
+
+def of_job(runner: Mapping[str, Any], job: Mapping[str, Any], version: Version, given: Assignment) -> Variables:
+    """All variables of a job, in the runner's order, each expanded once."""
+    image = str(job.get("image", {}).get("name") or runner.get("kubernetes", {}).get("image", ""))
+    own = [Variable(name, str(default).lower()) for name, default in flags(version).items()]
+    own += [Variable("CI_JOB_IMAGE", image)] if image else []
+    own += [Variable("CI_RUNNER_SHORT_TOKEN", short_token(str(runner.get("token", "")), version))]
+    own += of_environment(runner.get("environment", ()))
+    own += [
+        Variable("CI_BUILDS_DIR", builds_dir(runner)),
+        Variable("CI_PROJECT_DIR", project_dir(runner, job, version, given)),
+        Variable("CI_CONCURRENT_ID", str(given.concurrent)),
+        Variable("CI_CONCURRENT_PROJECT_ID", str(given.project_concurrent)),
+        Variable("CI_SERVER", "yes"),
+        Variable("CI_JOB_STATUS", "running"),
+    ]
+    if given.tls_ca:
+        own.append(Variable("CI_SERVER_TLS_CA_FILE", given.tls_ca, raw=True, file=True))
+    about_the_runner = (
+        Variable("CI_DISPOSABLE_ENVIRONMENT", "true"),
+        Variable("CI_RUNNER_VERSION", str(version)),
+        Variable("CI_RUNNER_REVISION", given.revision),
+        Variable("CI_RUNNER_EXECUTABLE_ARCH", given.architecture),
+    )
+    return Variables((*own, *of_payload(job.get("variables", ())), *about_the_runner)).expanded()
