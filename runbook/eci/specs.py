@@ -205,9 +205,8 @@ def match(
     reason = f"eci-use-specs replaces requests and limits; first of {len(use_specs)}: {use_specs[0]}"
     if isinstance(first, str):
         ladder.tables_of(region)
-        return SpecMatch(
-            request, region, None, None, reason, "none: an ECS type", Mode.ECS_TYPE, instance_type=first
-        )
+        mode = Mode.SPOT if spot else Mode.ECS_TYPE
+        return SpecMatch(request, region, None, None, reason, "none: an ECS type", mode, instance_type=first)
     found = _on_ladder(first, request, ladder, region, spot, categories)
     return replace(found, rule=f"{reason}; {found.rule}")
 
@@ -250,8 +249,8 @@ def _too_large(size: Size, ladder: Ladder, region: str, spot: bool, categories: 
     most_memory = max(rows, key=lambda row: row.memory_gib[-1])
     return SpecError(
         "No ECI spec is that large.",
-        where="requested vCPU / memory",
-        value=str(size),
+        where="request",
+        value=f"{size:long}",
         allowed=f"at most {largest.vcpu:f} vCPU, and at most {most_memory.memory_gib[-1]:f} GiB "
         f"(with {most_memory.vcpu:f} vCPU)" + (f" in the category {', '.join(categories)}" if categories else ""),
         remedy="Ask for less, or name an ECS type in eci-use-specs.",
@@ -266,9 +265,7 @@ def rungs_down(found: SpecMatch, ladder: Ladder | None = None) -> tuple[Size, ..
     """
     if found.vcpu is None or found.memory_gib is None:
         return ()
-    rows = (ladder or shipped()).offered(
-        found.region, spot=found.mode is Mode.SPOT, category=found.compute_category
-    )
+    rows = (ladder or shipped()).offered(found.region, spot=found.mode is Mode.SPOT, category=found.compute_category)
     billed = Size(found.vcpu, int(found.memory_gib * GIB))
     all_specs = [Size(row.vcpu, int(memory * GIB)) for row in rows for memory in row.memory_gib]
     less_memory = [spec for spec in all_specs if spec.cpu == billed.cpu and spec.memory < billed.memory]
