@@ -7,6 +7,8 @@
     ├── SecretError              a reference to a secret that cannot be resolved or stored
     ├── KubernetesError          the cluster's API: connection, authentication, authorization, a refused object
     ├── GitLabError              GitLab's API: connection, token, scope, a refused request
+    │   ├── GitLabForbidden      403: the token's scope or its user's role is too small
+    │   └── GitLabNotFound       404: not there, or not shown to this token
     ├── ConfigTomlError          gitlab-runner's config.toml: missing, unreadable, not TOML, changed meanwhile
     ├── PlanError                a plan that must not be applied as it is
     ├── TimedOut                 something that was waited for did not happen in time
@@ -96,9 +98,20 @@ class SecretError(RunbookError):
 class KubernetesError(RunbookError):
     """The cluster's API did not do what was asked."""
 
+    status: int | None = None
+    """HTTP status of the answer; None where there was no answer."""
+
 
 class GitLabError(RunbookError):
     """GitLab's API did not do what was asked."""
+
+
+class GitLabForbidden(GitLabError):
+    """The token's scope, or the role of its user, does not reach."""
+
+
+class GitLabNotFound(GitLabError):
+    """GitLab does not know the thing, or hides it from this token."""
 
 
 class ConfigTomlError(RunbookError):

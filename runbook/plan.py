@@ -129,8 +129,10 @@ class Plan:
 
 
 def applied_check(plan: Plan, *, dry_run: bool) -> Check:
-    """The check `applied` of a plan: nothing to change, rehearsed, applied, or waiting for an earlier notebook."""
+    """The check `applied` of a plan: nothing to change, rehearsed, applied, stopped, or waiting for an earlier notebook."""
     title = "The world is as the card asks"
+    if plan.blockers:
+        return Check.skipped("applied", title, "stopped before anything was changed")
     if plan.waiting_for:
         return Check.skipped("applied", title, f"waits for {plan.waiting_for}")
     if plan.empty:

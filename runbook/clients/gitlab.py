@@ -24,7 +24,7 @@ import requests
 from gitlab.exceptions import GitlabError as ApiError
 from gitlab.exceptions import GitlabParsingError, RedirectError
 
-from runbook.errors import GitLabError
+from runbook.errors import GitLabError, GitLabForbidden, GitLabNotFound
 from runbook.moments import duration
 
 RETRIES = 4
@@ -204,7 +204,7 @@ def _refused(error: ApiError, what: str, scope: str, url: str) -> GitLabError:
         )
     problem, remedy, page = _ANSWERS.get(code, _OTHER)
     said = _said(body)
-    return GitLabError(
+    return _KINDS.get(code, GitLabError)(
         problem.format(code=code) + (f" GitLab says: {said}" if said else ""),
         where=f"{url} ({what})",
         remedy=remedy.format(scope=scope),
@@ -212,6 +212,7 @@ def _refused(error: ApiError, what: str, scope: str, url: str) -> GitLabError:
     )
 
 
+_KINDS: dict[int, type[GitLabError]] = {403: GitLabForbidden, 404: GitLabNotFound}
 _OTHER = (
     "GitLab refused with {code}.",
     "Correct what GitLab names, in the cluster card, and run this notebook again.",
@@ -260,7 +261,7 @@ _ANSWERS: dict[int, tuple[str, str, str]] = {
 
 def _scope_missing(body: dict[str, Any], what: str, scope: str, url: str) -> GitLabError:
     enough = " or ".join(dict.fromkeys([scope, *_SCOPES.findall(str(body.get("scope", "")))]))
-    return GitLabError(
+    return GitLabForbidden(
         "The access token lacks a scope (403).",
         where=f"{url} ({what})",
         allowed=f"one of the scopes {enough}" if " or " in enough else f"the scope {enough}",
