@@ -1,0 +1,648 @@
+"""The Kubernetes API: plain manifests in and out, every failure a page.
+
+The official client reads the configuration and signs the requests; what goes over its connection pool are dicts, so
+that a manifest in a plan is the very thing that is sent. Changes are server-side applies by the field manager
+`runbook`, and a dry run is the server's own rehearsal (`dryRun=All`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import yaml
+
+from runbook.errors import KubernetesError
+from runbook.moments import Clock
+from runbook.plan import Action, Change, Plan
+from runbook.report import Unknown
+
+if TYPE_CHECKING:
+    import urllib3
+    from kubernetes.client import ApiClient
+
+FIELD_MANAGER = "runbook"
+"""Who owns the fields that the notebooks apply, in `metadata.managedFields`."""
+
+PAGE_SIZE = 500
+"""Objects in one answer to a list, as kubectl asks for them."""
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where the API serves a kind: `apiVersion`, plural and scope."""
+
+    api_version: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """The path of one object, or of the collection; without a namespace a namespaced kind spans all of them."""
+        root = "apis" if self.group else "api"
+        parts = [root, self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=""))
+        return "/" + "/".join(parts)
+
+
+RBAC = "rbac.authorization.k8s.io/v1"
+
+KINDS = {
+    "ClusterRole": Kind(RBAC, "clusterroles", namespaced=False),
+    "ClusterRoleBinding": Kind(RBAC, "clusterrolebindings", namespaced=False),
+    "ConfigMap": Kind("v1", "configmaps"),
+    "CSIDriver": Kind("storage.k8s.io/v1", "csidrivers", namespaced=False),
+    "Event": Kind("v1", "events"),
+    "ImageCache": Kind("eci.alibabacloud.com/v1", "imagecaches", namespaced=False),
+    "Namespace": Kind("v1", "namespaces", namespaced=False),
+    "Node": Kind("v1", "nodes", namespaced=False),
+    "PersistentVolume": Kind("v1", "persistentvolumes", namespaced=False),
+    "PersistentVolumeClaim": Kind("v1", "persistentvolumeclaims"),
+    "Pod": Kind("v1", "pods"),
+    "Role": Kind(RBAC, "roles"),
+    "RoleBinding": Kind(RBAC, "rolebindings"),
+    "Secret": Kind("v1", "secrets"),
+    "Service": Kind("v1", "services"),
+    "ServiceAccount": Kind("v1", "serviceaccounts"),
+    "StorageClass": Kind("storage.k8s.io/v1", "storageclasses", namespaced=False),
+}
+"""The kinds that the notebooks read or write."""
+
+
+@dataclass(frozen=True)
+class Permission:
+    """One thing that an account may or may not do: the question of a SelfSubjectAccessReview.
+
+    `resource` is the plural; `namespace` None asks for the whole cluster; `name` None for every object.
+    """
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+    namespace: str | None = None
+    name: str | None = None
+
+    @property
+    def resource_path(self) -> str:
+        """As RBAC writes it in a rule: `pods/exec`."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+    def __str__(self) -> str:
+        group = f".{self.group}" if self.group else ""
+        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return f"{self.verb} {self.resource_path}{group} {where}"
+
+
+def grants(permissions: Iterable[Permission], user: str, *, name: str = "runbook") -> str:
+    """The Roles, ClusterRoles and their bindings that give `user` these permissions, as YAML ready to apply.
+
+    One Role a namespace, one ClusterRole for what spans the cluster. `user` is a user's name or
+    `system:serviceaccount:NAMESPACE:NAME`.
+    """
+    by_namespace: dict[str | None, list[Permission]] = {}
+    for permission in permissions:
+        by_namespace.setdefault(permission.namespace, []).append(permission)
+    documents = [
+        document
+        for namespace, wanted in by_namespace.items()
+        for document in _role_and_binding(namespace, wanted, user, name)
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def rules(permissions: Iterable[Permission]) -> list[dict[str, Any]]:
+    """RBAC rules for these permissions, as few as possible: verbs are gathered by resource, resources by verbs."""
+    verbs: dict[tuple[str, str, str | None], list[str]] = {}
+    for one in permissions:
+        held = verbs.setdefault((one.group, one.resource_path, one.name), [])
+        if one.verb not in held:
+            held.append(one.verb)
+    gathered: dict[tuple[str, tuple[str, ...], str | None], list[str]] = {}
+    for (group, resource, name), held in verbs.items():
+        gathered.setdefault((group, tuple(held), name), []).append(resource)
+    return [
+        {"apiGroups": [group], "resources": resources, "verbs": list(held)}
+        | ({"resourceNames": [name]} if name else {})
+        for (group, held, name), resources in gathered.items()
+    ]
+
+
+def _role_and_binding(namespace: str | None, wanted: list[Permission], user: str, name: str) -> list[Manifest]:
+    scope = {"namespace": namespace} if namespace else {}
+    prefix = "" if namespace else "Cluster"
+    _, _, account = user.partition("system:serviceaccount:")
+    account_namespace, _, account_name = account.partition(":")
+    group = RBAC.partition("/")[0]
+    subject = (
+        {"kind": "ServiceAccount", "namespace": account_namespace, "name": account_name}
+        if account_name
+        else {"kind": "User", "apiGroup": group, "name": user}
+    )
+    metadata = {"name": name, **scope}
+    return [
+        {"apiVersion": RBAC, "kind": f"{prefix}Role", "metadata": metadata, "rules": rules(wanted)},
+        {
+            "apiVersion": RBAC,
+            "kind": f"{prefix}RoleBinding",
+            "metadata": dict(metadata),
+            "roleRef": {"apiGroup": group, "kind": f"{prefix}Role", "name": name},
+            "subjects": [subject],
+        },
+    ]
+
+
+@dataclass(frozen=True)
+class ServerVersion:
+    """The API server's `/version`, with the moments that its clock is compared by (aware, UTC).
+
+    `server_time` is the answer's Date header, cut to whole seconds, None where there is none.
+    """
+
+    git_version: str
+    asked: datetime
+    answered: datetime
+    server_time: datetime | None
+
+
+class Cluster:
+    """One API server as one account sees it. `runbook.clients.connect.kubernetes(settings)` makes it."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        source: str,
+        context: str | None,
+        timeout: float,
+        clock: Clock,
+        kubeconfig: Path | None = None,
+    ) -> None:
+        self._api = api
+        self.server: str = api.configuration.host.rstrip("/")
+        self.source = source
+        """Where its address and account were read from: a path, or `in-cluster`."""
+        self.context = context
+        self.timeout = timeout
+        """Seconds that one call may take."""
+        self.clock = clock
+        self.kubeconfig = kubeconfig
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.server}, {self.source}{f', context {self.context}' if self.context else ''})"
+
+    def with_token(self, token: str) -> Cluster:
+        """The same API server through another account: a bearer token in place of this one's credentials."""
+        from kubernetes.client import ApiClient
+
+        configuration = copy(self._api.configuration)
+        configuration.cert_file = configuration.key_file = None
+        configuration.refresh_api_key_hook = None
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        other = ApiClient(configuration)
+        return Cluster(other, source="a bearer token", context=None, timeout=self.timeout, clock=self.clock)
+
+    @property
+    def certificate_authority(self) -> str | None:
+        """The CA certificate that the server's is checked against, PEM; None where the system's own are used."""
+        path = self._api.configuration.ssl_ca_cert
+        return Path(path).read_text() if path else None
+
+    @property
+    def client_certificate(self) -> str | None:
+        """The certificate that this account shows, PEM; None where it has a token. Its key stays where it is."""
+        path = self._api.configuration.cert_file
+        return Path(path).read_text() if path else None
+
+    @property
+    def verifies_server(self) -> bool:
+        """False where the kubeconfig says insecure-skip-tls-verify."""
+        return bool(self._api.configuration.verify_ssl)
+
+    # -- reading
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
+        """One object, or None where there is none of that name (or no such kind on this server)."""
+        try:
+            return self._json(
+                "GET", _kind(kind).path(namespace, name), what=Permission(*_asked("get", kind, namespace, name))
+            )
+        except KubernetesError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        labels: str | None = None,
+        *,
+        fields: str | None = None,
+        at_most: int | None = None,
+    ) -> Manifests:
+        """All objects of a kind in a namespace, or in all of them. `labels` and `fields` are selectors as kubectl writes them."""
+        found: Manifests = []
+        query: dict[str, str] = {"limit": str(min(PAGE_SIZE, at_most or PAGE_SIZE))}
+        query |= {key: text for key, text in (("labelSelector", labels), ("fieldSelector", fields)) if text}
+        what = Permission(*_asked("list", kind, namespace))
+        while True:
+            page = self._json("GET", _kind(kind).path(namespace), query, what=what)
+            found += page.get("items") or []
+            following = page.get("metadata", {}).get("continue")
+            if not following or (at_most and len(found) >= at_most):
+                return found[:at_most]
+            query["continue"] = following
+
+    def version(self) -> ServerVersion:
+        """What the server says it is, and what time it has. Needs no rights."""
+        asked = self.clock.now()
+        answer = self.request("GET", "/version")
+        date = answer.headers.get("Date")
+        seen = _decoded(answer, self.server)
+        return ServerVersion(
+            str(seen.get("gitVersion", "")), asked, self.clock.now(), parsedate_to_datetime(date) if date else None
+        )
+
+    def whoami(self) -> str | Unknown:
+        """The name by which the server knows this account (SelfSubjectReview, Kubernetes 1.28 and later)."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        seen = known(lambda: self._json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review))
+        return seen if isinstance(seen, Unknown) else str(seen["status"]["userInfo"]["username"])
+
+    def allowed(
+        self,
+        verb: str,
+        resource: str,
+        *,
+        group: str = "",
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> bool | Unknown:
+        """Whether this account may do so (SelfSubjectAccessReview); `resource` is the plural."""
+        return self.may(Permission(verb, resource, group, subresource or "", namespace, name))
+
+    def may(self, permission: Permission) -> bool | Unknown:
+        """The same for a Permission."""
+        attributes = {
+            "verb": permission.verb,
+            "resource": permission.resource,
+            "group": permission.group,
+            "subresource": permission.subresource,
+            "namespace": permission.namespace,
+            "name": permission.name,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: text for key, text in attributes.items() if text}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        seen = known(lambda: self._json("POST", path, body=review))
+        return seen if isinstance(seen, Unknown) else bool(seen["status"]["allowed"])
+
+    def logs(self, pod: str, namespace: str, container: str | None = None) -> str:
+        """What a container has written so far."""
+        query = {"container": container} if container else {}
+        what = Permission("get", "pods", subresource="log", namespace=namespace, name=pod)
+        answer = self.request("GET", _kind("Pod").path(namespace, pod) + "/log", query, what=what)
+        return bytes(answer.data).decode("utf-8", "replace")
+
+    # -- changing
+
+    def apply(self, manifest: Manifest, *, dry_run: bool) -> Manifest:
+        """Make the live object say what `manifest` says (server-side apply); the fields it does not name stay."""
+        kind, namespace, name = _identity(manifest)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", **_rehearsal(dry_run)}
+        what = Permission(*_asked("patch", kind, namespace, name))
+        return self._json(
+            "PATCH", _kind(kind).path(namespace, name), query, manifest, "application/apply-patch+yaml", what=what
+        )
+
+    def create(self, manifest: Manifest, *, dry_run: bool) -> Manifest:
+        """Make a new object; one of that name already there is a KubernetesError with status 409."""
+        kind, namespace, _ = _identity(manifest)
+        query = {"fieldManager": FIELD_MANAGER, **_rehearsal(dry_run)}
+        return self._json(
+            "POST", _kind(kind).path(namespace), query, manifest, what=Permission(*_asked("create", kind, namespace))
+        )
+
+    def patch(self, kind: str, name: str, body: Manifest, namespace: str | None = None, *, dry_run: bool) -> Manifest:
+        """A JSON merge patch: the keys given replace those there, null removes one."""
+        query = {"fieldManager": FIELD_MANAGER, **_rehearsal(dry_run)}
+        what = Permission(*_asked("patch", kind, namespace, name))
+        return self._json(
+            "PATCH", _kind(kind).path(namespace, name), query, body, "application/merge-patch+json", what=what
+        )
+
+    def delete(
+        self, kind: str, name: str, namespace: str | None = None, *, dry_run: bool, grace: int | None = None
+    ) -> None:
+        """Delete one object; one that is not there is as good as deleted. `grace` is seconds."""
+        query = _rehearsal(dry_run) | ({} if grace is None else {"gracePeriodSeconds": str(grace)})
+        try:
+            self._json(
+                "DELETE",
+                _kind(kind).path(namespace, name),
+                query,
+                what=Permission(*_asked("delete", kind, namespace, name)),
+            )
+        except KubernetesError as error:
+            if error.status != 404:
+                raise
+
+    def carry_out(self, plan: Plan, *, dry_run: bool) -> Sequence[Change]:
+        """Apply or delete every pending change of `plan` whose `desired` is a manifest, in order.
+
+        The server cannot rehearse an object in a namespace that the same plan creates: such changes are passed over
+        in a dry run, and returned.
+        """
+        plan.raise_for_blockers()
+        to_come = {
+            change.name for change in plan.pending if change.kind == "Namespace" and change.action is Action.CREATE
+        }
+        passed_over = []
+        for change in plan.pending:
+            if not isinstance(change.desired, dict):
+                continue
+            kind, namespace, name = _identity(change.desired)
+            if dry_run and namespace in to_come:
+                passed_over.append(change)
+            elif change.action is Action.DELETE:
+                self.delete(kind, name, namespace, dry_run=dry_run)
+            else:
+                self.apply(change.desired, dry_run=dry_run)
+        return passed_over
+
+    # -- the wire
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        *,
+        what: Permission | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """One call, its answer as it came over the wire; anything but 2xx raises KubernetesError.
+
+        `stream` leaves the answer's body on the connection (a watch, a long list); `timeout` are seconds of silence,
+        else the card's. `what` is the right that the call needs, for the page of a 403.
+        """
+        import urllib3
+
+        headers = {"Accept": "application/json", "User-Agent": "gitlab-ci-on-eci"}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        if body is not None:
+            headers["Content-Type"] = content_type
+        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        seconds = timeout or self.timeout
+        # One more try at connecting, and patience where a server that answers asks for it; a change is never sent twice.
+        retries = urllib3.Retry(
+            connect=1, read=0, redirect=0, other=0, status=3, status_forcelist=(429, 503), allowed_methods=("GET",),
+            backoff_factor=0.2, raise_on_status=False,
+        )  # fmt: skip
+        try:
+            answer = self._api.rest_client.pool_manager.request(
+                method,
+                url,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                retries=retries,
+                timeout=urllib3.Timeout(connect=seconds, read=seconds),
+                preload_content=not stream,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(error, seconds) from None
+        if not 200 <= answer.status < 300:
+            raise self._refused(method, path, answer, what)
+        return answer
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        *,
+        what: Permission | None = None,
+    ) -> Manifest:
+        return _decoded(self.request(method, path, query, body, content_type, what=what), self.server)
+
+    def _unreachable(self, error: Exception, seconds: float) -> KubernetesError:
+        import urllib3.exceptions as wire
+
+        cause = error.reason if isinstance(error, wire.MaxRetryError) and error.reason else error
+        where = f"{self.server} (from {self.source})"
+        if isinstance(cause, wire.SSLError):
+            return tls_error(cause.args[0] if cause.args else cause, where)
+        if isinstance(cause, wire.NameResolutionError):
+            return KubernetesError(
+                "The API server's name cannot be resolved.",
+                where=where,
+                remedy="Check the address; a name under cs.aliyuncs.com resolves inside the cluster's VPC only.",
+                page="#api-server",
+            )
+        if isinstance(cause, wire.TimeoutError):
+            waiting = "no connection" if isinstance(cause, wire.ConnectTimeoutError) else "no answer"
+            return KubernetesError(
+                f"The API server is slow or out of reach: {waiting} within {seconds:g} s.",
+                where=where,
+                remedy="Is this machine in the VPC, or its address in the access list of the public endpoint? "
+                "A slow server: raise kubernetes.request_timeout in the card.",
+                page="#api-server",
+            )
+        if isinstance(cause, wire.ProxyError):
+            return KubernetesError(
+                "The proxy does not connect to the API server.",
+                where=where,
+                remedy="Check HTTPS_PROXY, or name the server in NO_PROXY.",
+                page="#api-server",
+            )
+        refused = isinstance(getattr(cause, "__cause__", None), ConnectionRefusedError) or "refused" in str(cause)
+        return KubernetesError(
+            "The API server refuses connections: nothing listens at this address."
+            if refused
+            else f"The connection to the API server broke ({type(cause).__name__}).",
+            where=where,
+            remedy="Compare the address with the cluster's page in the console; is the cluster running?",
+            page="#api-server",
+        )
+
+    def _refused(
+        self, method: str, path: str, answer: urllib3.BaseHTTPResponse, what: Permission | None
+    ) -> KubernetesError:
+        status = answer.status
+        said = _status_message(answer)
+        where = f"{method} {self.server}{path}"
+        if status == 401:
+            error = self._unauthorized(where)
+        elif status == 403:
+            user = re.search(r'User "([^"]+)"', said)
+            missing = grants([what], user[1] if user else "USER") if what else ""
+            error = KubernetesError(
+                f"This account may not {what}." if what else "This account may not do that.",
+                where=where,
+                value=said,
+                remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{missing}" if what else None,
+                page="#account-permissions",
+            )
+        else:
+            problem, remedy = _ANSWERS.get(
+                status, ("The API server failed." if status >= 500 else "The API server refused.", None)
+            )
+            error = KubernetesError(
+                f"{problem} ({status})", where=where, value=said or None, remedy=remedy, page="#api-server"
+            )
+        error.status = status
+        return error
+
+    def _unauthorized(self, where: str) -> KubernetesError:
+        from runbook.clients import tls
+
+        pem = self.client_certificate
+        expired = pem is not None and tls.not_after(pem) < self.clock.now()
+        if expired:
+            problem = f"The client certificate of this account expired on {tls.not_after(pem or ''):%Y-%m-%d %H:%M} UTC. (401)"
+        else:
+            problem = "The API server does not know this account: its certificate or token is expired, revoked or of another cluster. (401)"
+        return KubernetesError(
+            problem,
+            where=f"{where} (account from {self.source})",
+            remedy="Get a new kubeconfig from the cluster's page in the console (Connection Information), "
+            "or by the API DescribeClusterUserKubeconfig.",
+            page="#kubeconfig",
+        )
+
+
+_ANSWERS: dict[int, tuple[str, str | None]] = {
+    404: (
+        "It is not there: the namespace, the object or its kind does not exist.",
+        "Has the notebook before this one been applied?",
+    ),
+    409: (
+        "The object is there already, or was changed meanwhile.",
+        "Run the notebook again: it looks anew and plans anew.",
+    ),
+    422: ("The API server finds the object invalid.", "An immutable field may have changed; compare the plan's diff."),
+    429: ("The API server is overloaded and still refuses after waiting.", "Try again later."),
+}
+
+
+def known(read: Callable[[], Seen]) -> Seen | Unknown:
+    """What `read` returns, or Unknown with the reason where the server answered that it may not or cannot be read.
+
+    A server that cannot be reached, or does not know the account, still raises: no fact could be known then.
+    """
+    try:
+        return read()
+    except KubernetesError as error:
+        if error.status in (None, 401):
+            raise
+        return Unknown(error.problem.rstrip("."))
+
+
+_CERTIFICATE_PROBLEMS = {
+    9: "The API server's certificate is not valid yet: one of the clocks is wrong.",
+    10: "The API server's certificate, or the CA that signed it, has expired.",
+    62: "The API server's certificate is for another name than the address that is used.",
+    64: "The API server's certificate is for another address than the one that is used.",
+}
+"""OpenSSL's verify codes (X509_V_ERR_*) that have a cause of their own; every other one is a certificate of another CA."""
+
+
+def tls_error(error: BaseException, where: str) -> KubernetesError:
+    """The page for a TLS handshake that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return KubernetesError(
+            _CERTIFICATE_PROBLEMS.get(
+                error.verify_code,
+                "The API server's certificate was not signed by the CA that the kubeconfig names (wrong CA).",
+            ),
+            where=where,
+            value=error.verify_message,
+            remedy="Get a new kubeconfig from the cluster's page in the console. If the message stays, something between "
+            "here and the cluster answers in its place.",
+            page="#server-certificate",
+        )
+    return KubernetesError(
+        "No TLS connection to the API server could be made.",
+        where=where,
+        value=getattr(error, "reason", None) or type(error).__name__,
+        remedy="Is this the port of the API server, and is the kubeconfig's client certificate whole?",
+        page="#server-certificate",
+    )
+
+
+def _kind(name: str) -> Kind:
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise ValueError(f"unknown kind {name!r}; known are {', '.join(KINDS)}") from None
+
+
+def _asked(
+    verb: str, kind: str, namespace: str | None, name: str | None = None
+) -> tuple[str, str, str, str, str | None, str | None]:
+    where = _kind(kind)
+    return verb, where.plural, where.group, "", namespace if where.namespaced else None, name
+
+
+def _identity(manifest: Manifest) -> tuple[str, str | None, str]:
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace"), metadata.get("name", "")
+
+
+def _rehearsal(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
+
+
+def _status_message(answer: urllib3.BaseHTTPResponse) -> str:
+    """The message of a `Status` object; of anything else nothing, since a proxy's page helps nobody."""
+    try:
+        seen = json.loads(answer.data)
+    except ValueError:
+        return ""
+    return str(seen.get("message", "")) if isinstance(seen, dict) else ""
+
+
+def _decoded(answer: urllib3.BaseHTTPResponse, server: str) -> Manifest:
+    try:
+        seen = json.loads(answer.data)
+    except ValueError:
+        seen = None
+    if not isinstance(seen, dict):
+        raise KubernetesError(
+            "What answers there is not a Kubernetes API server: its answer is not JSON.",
+            where=server,
+            value=answer.headers.get("Content-Type"),
+            remedy="Compare the address with the cluster's page in the console; a proxy may answer in its place.",
+            page="#api-server",
+        )
+    return seen
