@@ -11,14 +11,17 @@ data/clusters/example.yaml to it.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from runbook import quantities
 from runbook.errors import QuantityError, SettingsError
@@ -30,6 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+|secret:[^/\s]+/[^/\s]+/[^/\s]+)")
 
 EXAMPLE = "data/clusters/example.yaml"
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+REGION_PATTERN = r"^[a-z]{2}-[a-z0-9-]+$"
+VERSION_PATTERN = r"^\d+\.\d+(\.\d+)?$"
+URL_PATTERN = r"^(https?://[^\s/]+|env:|file:|secret:)"
+FOLDER_PATTERN = r"^/"
+OPTIONS_PATTERN = r"^-o "
 
 
 def is_reference(text: str) -> bool:
@@ -72,7 +82,7 @@ def _parsed_by(parser: Callable[[str], object], text: str) -> str:
     try:
         parser(text)
     except QuantityError as error:
-        raise ValueError(f"{error.problem.rstrip('.')}; allowed: {error.allowed}") from None
+        raise ValueError(f"{error.problem.rstrip('.')}; write {error.allowed}") from None
     return text
 
 
@@ -84,8 +94,22 @@ TokenPlace = Annotated[Text, AfterValidator(_storable)]
 Size = Annotated[Text, AfterValidator(_container_size)]
 """A container's cpu and memory, `2/6Gi`."""
 StorageQuantity = Annotated[Text, AfterValidator(_quantity)]
-Name = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Name = Annotated[Text, StringConstraints(pattern=NAME_PATTERN, max_length=253)]
 """A Kubernetes object name."""
+Url = Annotated[Text, StringConstraints(pattern=URL_PATTERN)]
+"""An address, http:// or https://, or a reference to one."""
+
+
+class _CardLoader(yaml.SafeLoader):
+    """YAML as SafeLoader reads it, but a key that stands twice in one section is a mistake, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Card(BaseModel):
@@ -126,7 +150,7 @@ class Kubernetes(_Card):
 class RunnerAccess(_Card):
     """How gitlab-runner will reach the cluster: often another address than this machine's, and a smaller account."""
 
-    host: Text | None = None
+    host: Url | None = None
     """URL of the API server as the runner sees it, https://… (the private one in the VPC). Without it: the same as here."""
     ca_file: Text | None = None
     """Where the API server's CA certificate lies on the runner's host; notebook 50 writes it beside config.toml if absent."""
@@ -155,9 +179,9 @@ class CacheVolume(_Card):
     """Name of the OSS bucket (required when enabled)."""
     endpoint: Text | None = None
     """OSS endpoint without the bucket. Without it: oss-REGION-internal.aliyuncs.com, the free one inside the VPC."""
-    path: Annotated[Text, StringConstraints(pattern=r"^/")] = "/"
+    path: Annotated[Text, StringConstraints(pattern=FOLDER_PATTERN)] = "/"
     """Folder in the bucket."""
-    options: Annotated[Text, StringConstraints(pattern=r"^-o ")] = "-o max_stat_cache_size=0 -o allow_other"
+    options: Annotated[Text, StringConstraints(pattern=OPTIONS_PATTERN)] = "-o max_stat_cache_size=0 -o allow_other"
     """Mount options of ossfs; each begins with -o."""
     secret: Name = "gitlab-cache-oss"
     """Secret in the job pods' namespace with the keys akId and akSecret."""
@@ -165,7 +189,7 @@ class CacheVolume(_Card):
     """Reference to the AccessKey id that notebook 30 puts into that Secret. Without it: the Secret must be there already."""
     access_key_secret: Secret | None = None
     """Reference to the AccessKey secret that belongs to it."""
-    mount_path: Annotated[Text, StringConstraints(pattern=r"^/.")] = "/cache"
+    mount_path: Annotated[Text, StringConstraints(pattern=FOLDER_PATTERN, min_length=2)] = "/cache"
     """Where job pods see the volume. gitlab-runner keeps its cache at /cache."""
 
     @model_validator(mode="after")
@@ -180,15 +204,15 @@ class CacheVolume(_Card):
 class GitLab(_Card):
     """The GitLab server, and the account that registers the runner."""
 
-    url: Text
+    url: Url
     """Address of GitLab, https://… , as this machine sees it."""
     token: Secret = "env:GITLAB_TOKEN"
     """Reference to a personal access token. Scopes: create_runner and read_api; api for the smoke job and for updates."""
     ca_file: Text | None = None
     """CA certificate file for a GitLab with a private CA, on this machine."""
-    clone_url: Text | None = None
+    clone_url: Url | None = None
     """Address of GitLab as job pods see it, when it differs from url (written as clone_url)."""
-    runner_url: Text | None = None
+    runner_url: Url | None = None
     """Address of GitLab as gitlab-runner's host sees it, when it differs from url (written as url)."""
     tls_ca_file: Text | None = None
     """Where that CA certificate lies on the runner's host (written as tls-ca-file)."""
@@ -221,7 +245,7 @@ class Runner(_Card):
     """Where notebook 40 puts the runner's token, which GitLab shows only once, and notebook 50 takes it from."""
     existing_token: bool = False
     """true: a runner's token is at that place already (made in GitLab's pages); notebook 40 creates nothing."""
-    version: Annotated[Text, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = None
+    version: Annotated[Text, StringConstraints(pattern=VERSION_PATTERN)] | None = None
     """Version of the gitlab-runner program. Without it: asked from GitLab's list of runner managers."""
 
     @model_validator(mode="after")
@@ -325,7 +349,7 @@ class Settings(_Card):
 
     name: Name
     """Short name of this cluster; it marks what the notebooks make."""
-    region: Annotated[Text, StringConstraints(pattern=r"^[a-z]{2}-[a-z0-9-]+$")]
+    region: Annotated[Text, StringConstraints(pattern=REGION_PATTERN)]
     """Alibaba Cloud region, such as cn-hangzhou."""
     site: Literal["cn", "intl"] = "cn"
     """Whose price list: cn (aliyun.com, CNY) or intl (alibabacloud.com, USD)."""
@@ -362,12 +386,12 @@ class Settings(_Card):
                 "The cluster card is not UTF-8 text.", where=where, remedy="Save it as UTF-8.", page="#cluster-card"
             ) from None
         try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values = yaml.load(text, Loader=_CardLoader)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
             mark = getattr(error, "problem_mark", None)
             at = f", line {mark.line + 1}" if mark else ""
             raise SettingsError(
-                f"The cluster card is not YAML: {getattr(error, 'problem', 'syntax error')}.",
+                f"The cluster card is not YAML: {getattr(error, 'problem', None) or 'a value in it cannot be read'}.",
                 where=f"{where}{at}",
                 remedy=f"Compare with {EXAMPLE}.",
                 page="#cluster-card",
@@ -403,7 +427,7 @@ class Settings(_Card):
         try:
             return cls.model_validate({**values, "dry_run": dry_run, "card": where})
         except ValidationError as error:
-            raise _settings_error(error, values, where) from None
+            raise _settings_error(error, where) from None
 
     def summary(self) -> dict[str, str]:
         """The lines that a notebook shows of its card: no reference is resolved, no secret is here to be shown."""
@@ -439,36 +463,128 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _settings_error(error: ValidationError, values: dict[str, Any], where: str) -> SettingsError:
-    mistakes = [_mistake(item, values) for item in error.errors(include_input=True)]
-    first = mistakes[0]
+@dataclass(frozen=True)
+class _Mistake:
+    """One thing that is wrong in a card.
+
+    `field` is its dotted path, `problem` a sentence, `allowed` what may stand there, `meaning` the field's own sentence,
+    `value` what stood there, where it may be shown.
+    """
+
+    field: str
+    problem: str
+    allowed: str | None = None
+    meaning: str | None = None
+    value: object = None
+
+    def line(self) -> str:
+        value = repr(self.value) if self.value not in (None, "") else ""
+        allowed = f"allowed: {self.allowed}" if self.allowed else ""
+        details = "; ".join(part for part in (value, allowed) if part)
+        return f"{self.problem} ({details})" if details else self.problem
+
+
+def _settings_error(error: ValidationError, where: str) -> SettingsError:
+    mistakes = [_mistake(item) for item in error.errors(include_input=True)]
+    remedy = f"{EXAMPLE} explains every field."
+    if len(mistakes) > 1:
+        return SettingsError(
+            f"The cluster card has {len(mistakes)} mistakes.",
+            where="\n".join([where, *(f"- {mistake.line()}" for mistake in mistakes)]),
+            remedy=remedy,
+            page="#cluster-card",
+        )
+    (only,) = mistakes
     return SettingsError(
-        first["problem"] if len(mistakes) == 1 else f"The cluster card has {len(mistakes)} mistakes.",
-        where=f"{where}: {first['field']}"
-        if len(mistakes) == 1
-        else "\n".join([where, *(f"{m['field']}: {m['problem']}" for m in mistakes)]),
-        value=first["value"] if len(mistakes) == 1 else None,
-        allowed=first["allowed"] if len(mistakes) == 1 else None,
-        remedy=f"{EXAMPLE} explains every field.",
+        only.problem,
+        where=f"{where}: {only.field}" if only.field else where,
+        value=only.value,
+        allowed="\n".join(part for part in (only.allowed, only.meaning) if part) or None,
+        remedy=remedy,
         page="#cluster-card",
     )
 
 
-def _mistake(item: Any, values: dict[str, Any]) -> dict[str, Any]:
-    path = [str(part) for part in item["loc"]]
-    field = ".".join(path)
-    kind, value = item["type"], item.get("input")
+_SENTENCES: dict[str, tuple[str, str | None]] = {
+    "missing": ("is missing", None),
+    "string_type": ("must be text", "text, in quotes where it looks like a number or a truth value"),
+    "string_too_short": ("is empty", None),
+    "string_too_long": ("is too long", "at most {max_length} characters"),
+    "int_type": ("must be a whole number", "a whole number"),
+    "int_parsing": ("must be a whole number", "a whole number"),
+    "int_from_float": ("must be a whole number", "a whole number"),
+    "float_type": ("must be a number", "a number"),
+    "float_parsing": ("must be a number", "a number"),
+    "bool_type": ("must be true or false", "true or false"),
+    "bool_parsing": ("must be true or false", "true or false"),
+    "list_type": ("must be a list", "a list, such as [docker, k8s]"),
+    "dict_type": ("must be a mapping", "names and values, a line each"),
+    "model_type": ("must be a section with its own fields", "a section: its fields on the next lines, indented"),
+    "literal_error": ("is none of the words it may be", "{expected}"),
+    "enum": ("is none of the words it may be", "{expected}"),
+    "greater_than": ("is too small", "more than {gt}"),
+    "greater_than_equal": ("is too small", "{ge} or more"),
+    "less_than_equal": ("is too large", "{le} or less"),
+    "too_long": ("has too many entries", "at most {max_length} entries"),
+    "string_pattern_mismatch": ("is not written as it must be", "{form}"),
+    "invalid_key": ("is a key that is not text; put it in quotes", "text"),
+}
+"""What a reader is told for each kind of mistake that pydantic finds: what is wrong, and what may stand there."""
+
+_FORMS = {
+    NAME_PATTERN: "lower-case letters, digits, `-` and `.`, beginning and ending with a letter or digit",
+    REGION_PATTERN: "a region id, such as cn-hangzhou",
+    VERSION_PATTERN: "two or three numbers with points, such as 17.9.2",
+    URL_PATTERN: "an address such as https://gitlab.example.com, or a reference to one",
+    FOLDER_PATTERN: "an absolute path, beginning with /",
+    OPTIONS_PATTERN: "options that begin with -o",
+}
+"""The patterns of the card's fields, in words."""
+
+
+def _mistake(item: ErrorDetails) -> _Mistake:
+    path = [str(part) for part in item["loc"] if part != "[key]"]
+    field, kind = ".".join(path), item["type"]
     if kind == "extra_forbidden":
-        names = _field_names(path[:-1])
-        near = difflib.get_close_matches(path[-1], names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return {"field": field, "problem": f"Unknown key {path[-1]}.{hint}", "value": None, "allowed": ", ".join(names)}
-    if kind == "missing":
-        return {"field": field, "problem": f"{field} is missing.", "value": None, "allowed": _described(path)}
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if isinstance(value, dict) or "secret is named" in message:  # a mapping is noise, and a given secret stays unseen
-        value = None
-    return {"field": field or "the card", "problem": f"{field + ': ' if field else ''}{message}.", "value": value, "allowed": _described(path)}
+        return _unknown_key(path)
+    value = None if _hidden(path, item["input"]) else item["input"]
+    context = item.get("ctx", {})
+    if kind == "value_error":
+        return _Mistake(field, _sentence(field, str(context["error"])), None, _described(path), value)
+    if kind == "model_type" and item["input"] is None:
+        return _Mistake(field, f"{field} is an empty section: fill it in, or remove the line.", None, _described(path))
+    said, allowed = _SENTENCES.get(kind, (f"is refused ({item['msg']})", None))
+    form = _FORMS.get(str(context.get("pattern")), "")
+    allowed = allowed.format(**context, form=form) if allowed else None
+    return _Mistake(field, f"{field} {said}.", allowed, _described(path), value)
+
+
+def _sentence(field: str, message: str) -> str:
+    """A validator's message as a sentence that names the field once."""
+    subject = "" if not field or field in message else f"{field}: "
+    return f"{subject}{message.rstrip('.')}."
+
+
+def _unknown_key(path: list[str]) -> _Mistake:
+    names = _field_names(path[:-1])
+    near = difflib.get_close_matches(path[-1], names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    section = f" in the section {'.'.join(path[:-1])}" if path[:-1] else ""
+    return _Mistake(".".join(path), f"There is no field {path[-1]}{section}.{hint}", ", ".join(names) or None)
+
+
+def _hidden(path: list[str], value: object) -> bool:
+    """Whether a value is left out of an error: a mapping is noise, and what may be a secret stays unseen."""
+    if value is None or isinstance(value, dict):
+        return True
+    if any(part in _SECRET_FIELDS for part in path):
+        return True
+    return any(_LOOKS_SECRET.search(str(text)) for text in (value if isinstance(value, list) else [value]))
+
+
+_SECRET_FIELDS = frozenset({"token", "access_key_id", "access_key_secret"})
+_LOOKS_SECRET = re.compile(r"\bgl[a-z]{1,5}-|\bGR1348941|\bLTAI|-----BEGIN|://[^/\s]*:[^/\s]*@")
+"""Tokens of GitLab, AccessKey ids of Alibaba Cloud, keys in PEM, an address with a password in it."""
 
 
 def _model_at(path: list[str]) -> type[BaseModel] | None:
@@ -492,6 +608,12 @@ def _field_names(path: list[str]) -> list[str]:
 
 
 def _described(path: list[str]) -> str | None:
+    """The field's own sentence; of a section, its model's."""
     model = _model_at(path[:-1]) if path else None
     field = model.model_fields.get(path[-1]) if model else None
-    return field.description if field else None
+    section = _model_at(path)
+    return (field.description if field else None) or (section.__doc__ if section is not Settings and section else None)
+
+
+if __name__ == "__main__":  # python -m runbook.settings > data/clusters/schema.json
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""The verbs of the onboarding notebooks: one module a notebook, each with `look`, `plan` or `judge`, and `apply`."""
