@@ -1,0 +1,147 @@
+"""The practice cluster as one thing: control plane, eci-node, GitLab and a runner, in one folder, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.control_plane import ControlPlane
+from sandbox.process import SandboxError
+from sandbox.toolchain import programs
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "var" / "practice"
+CARD = ROOT / "data" / "clusters" / "practice.yaml"
+
+
+class PracticeCluster:
+    """Started with `start` or `with`, gone with `stop`; several may run at once, each in a folder of its own.
+
+    `say` receives a line for each step that takes time.
+    """
+
+    def __init__(self, folder: Path = HOME, *, say: Callable[[str], None] = print) -> None:
+        self.folder = folder.resolve()
+        self._say = say
+        self._mark = self.folder / "running"
+
+    def start(self) -> PracticeCluster:
+        self._claim_folder()
+        try:
+            built = programs(("etcd", "kube-apiserver", "kube-controller-manager"), self._say)
+            self.control_plane = ControlPlane(self.folder / "control-plane", built).start()
+            shutil.copy(self.control_plane.admin, self.kubeconfig)
+            self._write_oss_keys()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop every program in reverse order and remove the folder."""
+        if hasattr(self, "control_plane"):
+            self.control_plane.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> PracticeCluster:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def card(self) -> Path:
+        """The cluster card of this instance: data/clusters/practice.yaml, or a copy that names this folder."""
+        if self.folder == HOME:
+            return CARD
+        path = self.folder / "card.yaml"
+        if not path.exists():
+            path.write_text(CARD.read_text().replace("var/practice", str(self.folder)))
+        return path
+
+    def restricted_kubeconfig(self, name: str, rules: Sequence[dict[str, Any]] = (), namespace: str | None = None) -> Path:
+        """A kubeconfig of a user who may do what `rules` (RBAC PolicyRules) say, in one namespace or everywhere; no rules, no rights."""
+        path = self.control_plane.kubeconfig(name)
+        if rules:
+            self._grant(name, rules, namespace)
+        return path
+
+    def expired_kubeconfig(self, name: str) -> Path:
+        """A kubeconfig whose client certificate ended in 2021."""
+        return self.control_plane.kubeconfig(
+            name, group="system:masters", not_before=datetime(2020, 11, 1), not_after=datetime(2021, 11, 1)
+        )
+
+    def _grant(self, name: str, rules: Sequence[dict[str, Any]], namespace: str | None) -> None:
+        kind = "Role" if namespace else "ClusterRole"
+        meta = {"name": name, **({"namespace": namespace} if namespace else {})}
+        group = {"apiGroup": "rbac.authorization.k8s.io"}
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": meta, "rules": list(rules)}
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": f"{kind}Binding",
+            "metadata": meta,
+            "subjects": [{"kind": "User", "name": name, **group}],
+            "roleRef": {"kind": kind, "name": name, **group},
+        }
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]}))
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl as administrator and return what it printed. Raises SandboxError with its complaint."""
+        done = subprocess.run(
+            [kubectl_program(), "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SandboxError(f"kubectl {' '.join(arguments)} failed.", value=done.stderr.strip())
+        return done.stdout
+
+    def _claim_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._mark.exists() and _alive(int(self._mark.read_text() or 0)):
+            raise SandboxError(
+                "A practice cluster is running in this folder already.",
+                where=str(self.folder),
+                value=f"process {self._mark.read_text()}",
+                remedy="Use that one, or stop it first (Ctrl-C where it runs).",
+            )
+        self._mark.write_text(str(os.getpid()))
+
+    def _write_oss_keys(self) -> None:
+        folder = self.folder / "oss"
+        folder.mkdir(exist_ok=True)
+        for name, value in (("access-key-id", "LTAI" + secrets.token_hex(8)), ("access-key-secret", secrets.token_hex(15))):
+            (folder / name).write_text(value)
+            (folder / name).chmod(0o600)
+
+
+def kubectl_program() -> str:
+    """kubectl of the virtual environment that runs us, else the one on PATH."""
+    beside = Path(sys.executable).parent / "kubectl"
+    return str(beside) if beside.exists() else "kubectl"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
