@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Its answer goes to standard output; bad input ends with status 2 and a page that says why."""
     from runbook.errors import RunbookError
 
-    options = parser().parse_args(arguments)
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return int(options.run(options))
     except RunbookError as error:
