@@ -317,7 +317,8 @@ def rendered(value: Any) -> str:
 
 def key_text(key: str) -> str:
     """A key as TOML writes it, quoted where it must be."""
-    return SingleKey(key).as_string()
+    text: str = SingleKey(key).as_string()
+    return text
 
 
 def element_text(names: Sequence[str], values: Mapping[str, Any], newline: str = "\n", *, depth: int = 0) -> str:

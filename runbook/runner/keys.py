@@ -290,9 +290,8 @@ RUNNER: Keys = {
     **_keys(Kind.TABLE, "11.10", "custom_build_dir", keys=_keys(Kind.TRUTH, "11.10", "enabled")),
     **_keys(Kind.TABLE, "1.1", "cache", keys=CACHE),
     **_keys(Kind.TABLE, _OLDEST, "kubernetes", keys=KUBERNETES),
-    # other executors: not ours, so their inside is not described
-    **_keys(Kind.TABLE, _OLDEST, "docker ssh parallels virtualbox machine custom autoscaler instance monitoring referees"),
-    **_keys(Kind.TEXT, "13.9", "safe_directory_checkout"),
+    # Not ours, so neither their inside nor their first version was looked up.
+    **_keys(Kind.TABLE, _OLDEST, "docker ssh parallels virtualbox machine custom autoscaler instance referees"),
     **_keys(Kind.TRUTH, _OLDEST, "debug_trace_disabled"),
 }
 """Keys of ``[[runners]]``."""
@@ -350,7 +349,7 @@ def mistakes(values: Mapping[str, Any], version: Version, keys: Keys = GLOBAL) -
     for name, value in values.items():
         key = keys.get(name)
         if key is None:
-            yield Mistake((name,), "no version of gitlab-runner has this key; it is ignored", fatal=False)
+            yield Mistake((name,), "gitlab-runner has no such key here and ignores it", fatal=False)
         elif not key.known_to(version):
             yield Mistake((name,), f"gitlab-runner {version} ignores it; it is known {key.versions}", fatal=False)
         elif not key.kind.holds(value):
