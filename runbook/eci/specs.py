@@ -37,6 +37,9 @@ FREE_EPHEMERAL_GIB = 30
 MOST_USE_SPECS = 5
 """Entries that `eci-use-specs` may have."""
 
+SPOT_TABLE = "spot"
+"""The table of spot instances by vCPU and memory, the same in every region."""
+
 _VCPU_MEMORY = re.compile(r"(?P<vcpu>[0-9]+(?:\.[0-9]+)?)-(?P<memory>[0-9]+(?:\.[0-9]+)?)Gi")
 _ECS_TYPE = re.compile(r"ecs\.[a-z0-9-]+\.[a-z0-9-]+")
 _USE_SPECS_ALLOWED = "at most five entries such as `2-4Gi` (vCPU and GiB) or `ecs.c6.xlarge` (an ECS type)"
@@ -89,8 +92,9 @@ class Ladder:
 
     def offered(self, region: str, *, spot: bool = False, category: str | None = None) -> tuple[Row, ...]:
         """The rows from which a pod there may be served. Raises SpecError for an unknown region or category."""
-        names = ("spot",) if spot else self.tables_of(region)
-        self.tables_of(region)
+        names = self.tables_of(region)
+        if spot:
+            names = (SPOT_TABLE,)
         least, most = self._range(category)
         return tuple(row for row in self.rows if row.table in names and least <= row.vcpu <= most)
 

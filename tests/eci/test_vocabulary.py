@@ -11,6 +11,7 @@ import yaml
 
 from runbook.eci import vocabulary
 
+ECI_NODE = Path(__file__).resolve().parents[2] / "sandbox" / "eci-node"
 TREE = ast.parse(Path(vocabulary.__file__).read_text(encoding="utf-8"))
 
 
@@ -70,3 +71,21 @@ def test_a_real_pod_bears_these_words(traces: Path) -> None:
     internal = {"eci-kube-proxy-enabled", "eci-drop-apiserver-interactive-caps"}
     known = {getattr(vocabulary, name) for name in CONSTANTS if isinstance(getattr(vocabulary, name), str)}
     assert keys - known == {vocabulary.PREFIX + name for name in internal}
+
+
+def go_strings(file: str, pattern: str) -> set[str]:
+    return set(re.findall(pattern, (ECI_NODE / file).read_text(encoding="utf-8")))
+
+
+def test_the_practice_node_uses_no_other_annotations() -> None:
+    """Every annotation key that the practice node reads or writes is in the vocabulary."""
+    keys = go_strings("annotations.go", r'"(k8s\.aliyun\.com/[a-z-]+)"')
+    assert len(keys) > 20
+    assert keys <= {getattr(vocabulary, name) for name in CONSTANTS if isinstance(getattr(vocabulary, name), str)}
+
+
+def test_the_practice_node_tells_no_other_events() -> None:
+    """Every reason of an event that the practice node tells in ECI's name is in the vocabulary."""
+    reasons = go_strings("events.go", r'"([A-Za-z]+)", componentECI')
+    assert len(reasons) > 8
+    assert reasons <= {getattr(vocabulary, name) for name in CONSTANTS if name.startswith("EVENT_")}
