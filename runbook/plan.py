@@ -24,6 +24,8 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+_TO_DO = {Action.CREATE: "to create", Action.UPDATE: "to update", Action.DELETE: "to delete", Action.KEEP: "kept"}
+_DONE = {Action.CREATE: "created", Action.UPDATE: "updated", Action.DELETE: "deleted", Action.KEEP: "kept"}
 _MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-"}
 
 
@@ -74,10 +76,22 @@ class Plan:
         """`nothing to change`, or the numbers: `2 to create, 1 to update, 3 kept`."""
         if self.blockers:
             return "cannot be applied"
+        return self._counted(_TO_DO)
+
+    def outcome(self, *, dry_run: bool) -> str:
+        """What applying or rehearsing came to: `nothing to change`, `2 created, 3 kept`, `rehearsed: 2 to create`."""
+        if self.blockers:
+            return "stopped before anything was changed"
+        if self.waiting_for:
+            return f"waits for {self.waiting_for}"
+        if self.empty or not dry_run:
+            return self._counted(_DONE)
+        return f"rehearsed: {self.summary}"
+
+    def _counted(self, words: Mapping[Action, str]) -> str:
         if self.empty:
             return "nothing to change"
         number = {action: sum(change.action is action for change in self.changes) for action in Action}
-        words = {Action.CREATE: "to create", Action.UPDATE: "to update", Action.DELETE: "to delete", Action.KEEP: "kept"}
         return ", ".join(f"{number[action]} {word}" for action, word in words.items() if number[action])
 
     def raise_for_blockers(self) -> Plan:
@@ -93,7 +107,8 @@ class Plan:
 
     def report(self, checks: Sequence[Check] = (), *, dry_run: bool, facts: Mapping[str, str] | None = None) -> Report:
         """The verdict after applying or rehearsing: a first check that says what was done, then `checks`."""
-        return Report(self.title, [*self.blockers, applied_check(self, dry_run=dry_run), *checks], facts or {})
+        every = [*self.blockers, applied_check(self, dry_run=dry_run), *checks]
+        return Report(self.title, every, facts or {}, self.outcome(dry_run=dry_run))
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.summary}"]
@@ -129,17 +144,14 @@ class Plan:
 
 
 def applied_check(plan: Plan, *, dry_run: bool) -> Check:
-    """The check `applied` of a plan: nothing to change, rehearsed, applied, stopped, or waiting for an earlier notebook."""
+    """The check `applied` of a plan: passed when applied or nothing was to change, skipped when rehearsed, stopped or waiting."""
     title = "The world is as the card asks"
-    if plan.blockers:
-        return Check.skipped("applied", title, "stopped before anything was changed")
-    if plan.waiting_for:
-        return Check.skipped("applied", title, f"waits for {plan.waiting_for}")
-    if plan.empty:
-        return Check.passed("applied", title, "nothing to change")
-    if dry_run:
-        return Check.skipped("applied", title, f"dry run: {plan.summary}; run again with dry_run = False to apply")
-    return Check.passed("applied", title, f"applied: {plan.summary}")
+    outcome = plan.outcome(dry_run=dry_run)
+    if plan.blockers or plan.waiting_for:
+        return Check.skipped("applied", title, outcome)
+    if plan.pending and dry_run:
+        return Check.skipped("applied", title, f"{outcome}; run again with dry_run = False to apply")
+    return Check.passed("applied", title, outcome)
 
 
 def unified_diff(before: str, after: str, name: str = "") -> str:

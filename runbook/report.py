@@ -75,6 +75,8 @@ class Report:
     title: str
     checks: Sequence[Check]
     facts: Mapping[str, str] = field(default_factory=dict)
+    outcome: str = ""
+    """What became of a plan, in a few words: `nothing to change`, `3 created`. Part of the verdict."""
 
     @property
     def failures(self) -> list[Check]:
@@ -86,7 +88,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """`green`, `green, 1 warning`, `2 of 9 checks failed`: what a table of notebooks shows."""
+        """`green; nothing to change`, `green, 1 warning`, `2 of 9 checks failed`: what a table of notebooks shows."""
         count = {status: sum(check.status is status for check in self.checks) for status in Status}
         if count[Status.FAIL]:
             return f"{count[Status.FAIL]} of {len(self.checks)} checks failed"
@@ -95,7 +97,7 @@ class Report:
             for number, word in ((count[Status.WARN], "warning"), (count[Status.SKIP], "skipped"))
             if number
         ]
-        return ", ".join(["green", *notes])
+        return ", ".join(["green", *notes]) + (f"; {self.outcome}" if self.outcome else "")
 
     def __getitem__(self, id: str) -> Check:
         return next(check for check in self.checks if check.id == id)

@@ -69,6 +69,9 @@ PROGRAMS = (
     Program("gitlab-runner-helper", "gitlab-runner-helper", ".", _LINK, "a few seconds"),
 )
 
+OWN_MODULES = tuple(HERE / module for module in ("eci-node", "gitlab-runner-helper"))
+"""The Go modules whose source is ours."""
+
 
 def cache_folder() -> Path:
     """Where built programs and a downloaded Go toolchain are kept."""
