@@ -24,6 +24,13 @@ from runbook.errors import ConfigTomlError
 from runbook.runner.toml_statements import Kind, Path, Statement, statements
 
 PAGE = "#config-toml"
+SERVICE_HOST = "CI_SERVICE_HOST"
+"""Job variable with the address at which the services of a job answer; the only one of `environment` that is no secret by itself."""
+
+_SECRET_KEY = re.compile(r"token|secret|password|access_?key|account_?key|private_?key|credential|sentry_dsn", re.IGNORECASE)
+_NOT_SECRET = re.compile(r"_allowed$|^token_(obtained|expires)_at$")
+_SECRET_TEXT = re.compile(r"\bgl[a-z]{1,6}-[A-Za-z0-9_.-]{6,}|((?:token|secret|password|passwd|key)[A-Za-z_]*[\"']?\s*[=:]\s*)[^\s,]+", re.IGNORECASE)
+_TEXT = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'")
 
 _AT_LINE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
 _KEY_OF_LINE = re.compile(r"\s*([A-Za-z0-9_.\"-]+)\s*=")
@@ -241,9 +248,9 @@ class Document:
         start, end = next(s for s in self.statements if s.kind is Kind.VALUE and s.path == path).value
         if old is None:
             return self._replaced((start + 1, start + 1), rendered(text) + ("" if empty else ", "))
-        for item in re.finditer(r"\"(?:\\.|[^\"\\])*\"|'[^']*'", self.text[start:end]):
+        for item in _TEXT.finditer(self.text, start, end):
             if tomllib.loads(f"item = {item[0]}")["item"] == old:
-                return self._replaced((start + item.start(), start + item.end()), rendered(text))
+                return self._replaced(item.span(), rendered(text))
         return self._replaced((start, end), rendered([text if item == old else item for item in self.get(path)]))
 
     def _replaced(self, span: tuple[int, int], text: str) -> str:
@@ -288,6 +295,41 @@ class Document:
         return names - 1 if self._indented or not parent else -1
 
 
+def shown(text: str, before: str = "") -> str:
+    """A piece of config.toml for human eyes: tokens, keys and passwords hidden, also in `environment` and in comments.
+
+    A secret that is another one than at the same place of `before` is shown as `(hidden, new)`.
+    """
+    document, earlier = Document(text, ""), Document(before, "")
+    pieces: list[str] = []
+    position = 0
+    for statement in document.statements:
+        start, end = statement.value
+        pieces.append(_without_secret_text(text[position:start]))
+        pieces.append(_shown_value(statement.path, text[start:end], document, earlier))
+        position = end
+    return "".join([*pieces, _without_secret_text(text[position:])])
+
+
+def _shown_value(path: Path, text: str, document: Document, earlier: Document) -> str:
+    key, value = str(path[-1]), document.get(path)
+    if isinstance(value, str) and _SECRET_KEY.search(key) and not _NOT_SECRET.search(key):
+        old = earlier.get(path)
+        return '"(hidden, new)"' if old is not None and old != value else '"(hidden)"'
+    if key == "environment":
+        return _TEXT.sub(_shown_variable, text)
+    return _without_secret_text(text)
+
+
+def _shown_variable(match: re.Match[str]) -> str:
+    name, equals, _ = match[0][1:-1].partition("=")
+    return match[0] if name == SERVICE_HOST or not equals else f'"{name}=(hidden)"'
+
+
+def _without_secret_text(text: str) -> str:
+    return _SECRET_TEXT.sub(lambda match: f"{match[1] or ''}(hidden)", text)
+
+
 def dig(values: Any, path: Sequence[str | int]) -> Any:
     """The value at a path of keys and numbers, or None."""
     for key in path:
@@ -312,7 +354,8 @@ def rendered(value: Any) -> str:
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(rendered(inner) for inner in value)}]"
-    return tomlkit.item(value).as_string()
+    text: str = tomlkit.item(value).as_string()
+    return text
 
 
 def key_text(key: str) -> str:
