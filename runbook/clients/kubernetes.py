@@ -196,7 +196,6 @@ class Cluster:
         context: str | None,
         timeout: float,
         clock: Clock,
-        kubeconfig: Path | None = None,
     ) -> None:
         self._api = api
         self.server: str = api.configuration.host.rstrip("/")
@@ -206,7 +205,6 @@ class Cluster:
         self.timeout = timeout
         """Seconds that one call may take."""
         self.clock = clock
-        self.kubeconfig = kubeconfig
 
     def __repr__(self) -> str:
         return f"Cluster({self.server}, {self.source}{f', context {self.context}' if self.context else ''})"
@@ -235,9 +233,10 @@ class Cluster:
         return Path(path).read_text() if path else None
 
     @property
-    def verifies_server(self) -> bool:
-        """False where the kubeconfig says insecure-skip-tls-verify."""
-        return bool(self._api.configuration.verify_ssl)
+    def tls_server_name(self) -> str | None:
+        """The name that the server's certificate must bear, where it is not that of the address."""
+        name = self._api.configuration.tls_server_name
+        return str(name) if name else None
 
     # -- reading
 

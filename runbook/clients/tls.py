@@ -29,22 +29,23 @@ class Handshake:
     problem: str = ""
 
 
-def shake_hands(url: str, authority: str | None, timeout: float) -> Handshake:
+def shake_hands(url: str, authority: str | None, timeout: float, *, name: str | None = None) -> Handshake:
     """Open a TLS connection to the host and port of `url`, and close it again; nothing is sent on it.
 
-    `authority` is the CA in PEM, None for the system's own. A certificate that cannot be verified is fetched once
+    `authority` is the CA in PEM, None for the system's own; `name` what the certificate must be for, else the host. A certificate that cannot be verified is fetched once
     more without verification, only to read its dates.
     """
     parts = urlsplit(url)
     peer = (parts.hostname or "", parts.port or 443)
+    name = name or peer[0]
     unverified = ssl.create_default_context()
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     try:
         try:
-            shown = _peer_certificate(peer, ssl.create_default_context(cadata=authority), timeout)
+            shown = _peer_certificate(peer, name, ssl.create_default_context(cadata=authority), timeout)
             return Handshake(True, True, not_after(shown))
         except ssl.SSLCertVerificationError as error:
-            shown = _peer_certificate(peer, unverified, timeout)
+            shown = _peer_certificate(peer, name, unverified, timeout)
             return Handshake(True, False, not_after(shown), error.verify_message)
     except ssl.SSLError as error:
         return Handshake(True, False, None, f"no TLS there ({error.reason})")
@@ -54,11 +55,11 @@ def shake_hands(url: str, authority: str | None, timeout: float) -> Handshake:
         return Handshake(False, False, None, error.strerror or type(error).__name__)
 
 
-def _peer_certificate(peer: tuple[str, int], context: ssl.SSLContext, timeout: float) -> str:
+def _peer_certificate(peer: tuple[str, int], name: str, context: ssl.SSLContext, timeout: float) -> str:
     """The certificate that the server at `peer` (host, port) shows, PEM."""
     with (
         socket.create_connection(peer, timeout=timeout) as plain,
-        context.wrap_socket(plain, server_hostname=peer[0]) as secured,
+        context.wrap_socket(plain, server_hostname=name) as secured,
     ):
         shown = secured.getpeercert(binary_form=True)
     return ssl.DER_cert_to_PEM_cert(shown or b"")
