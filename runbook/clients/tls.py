@@ -36,7 +36,10 @@ def shake_hands(url: str, authority: str | None, timeout: float, *, name: str | 
     more without verification, only to read its dates.
     """
     parts = urlsplit(url)
-    peer = (parts.hostname or "", parts.port or 443)
+    try:
+        peer = (parts.hostname or "", parts.port or 443)
+    except ValueError:
+        return Handshake(False, False, None, "its port is not a number from 0 to 65535")
     name = name or peer[0]
     unverified = ssl.create_default_context()
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE

@@ -405,9 +405,8 @@ def _server_version(facts: Facts) -> Check:
     server = (int(found[1]), int(found[2]))
     speaks = int(facts.client_version.partition(".")[0])
     apart = server[1] - speaks
-    relation = (
-        f"{abs(apart)} minor versions {'ahead of' if apart > 0 else 'behind'}" if apart else "the same minor version as"
-    )
+    distance = f"{abs(apart)} minor version{'s' if abs(apart) > 1 else ''}"
+    relation = f"{distance} {'ahead of' if apart > 0 else 'behind'}" if apart else "the same minor version as"
     seen = f"{facts.version.git_version}, {relation} the client ({facts.client_version}, made for 1.{speaks})"
     if server < OLDEST_SERVER:
         return Check.failed(
@@ -455,6 +454,8 @@ def _virtual_nodes(facts: Facts) -> Check:
     id, title = "virtual-nodes", "Virtual nodes are Ready"
     if isinstance(facts.nodes, Unknown):
         return Check.skipped(id, title, f"the nodes cannot be read: {facts.nodes.reason}")
+    if facts.product is Product.ACK_WITHOUT_ECI:
+        return Check.skipped(id, title, "there is none")
     virtual = [node for node in facts.nodes if node.virtual]
     asleep = [node.name for node in virtual if not node.ready]
     zones = ", ".join(sorted({node.zone or "unknown" for node in virtual}))
