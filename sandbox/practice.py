@@ -8,12 +8,15 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runbook.report import text_pairs
 from sandbox.control_plane import ControlPlane
+from sandbox.gitlab.process import GitLab
 from sandbox.process import SandboxError
 from sandbox.toolchain import programs
 
@@ -34,12 +37,19 @@ class PracticeCluster:
         self._mark = self.folder / "running"
 
     def start(self) -> PracticeCluster:
+        """Build what is not built yet, start everything, and return when jobs can run. Raises SandboxError."""
         self._claim_folder()
         try:
             built = programs(("etcd", "kube-apiserver", "kube-controller-manager"), self._say)
+            started = time.monotonic()
+            self.gitlab = GitLab(self.folder / "gitlab-server").start()
+            self._write("gitlab/url", self.gitlab.url)
+            self._write("gitlab/root-token", self.gitlab.token("root"))
             self.control_plane = ControlPlane(self.folder / "control-plane", built).start()
             shutil.copy(self.control_plane.admin, self.kubeconfig)
-            self._write_oss_keys()
+            self._write("oss/access-key-id", "LTAI" + secrets.token_hex(8))
+            self._write("oss/access-key-secret", secrets.token_hex(15))
+            self.seconds_to_start = time.monotonic() - started
         except BaseException:
             self.stop()
             raise
@@ -47,8 +57,9 @@ class PracticeCluster:
 
     def stop(self) -> None:
         """Stop every program in reverse order and remove the folder."""
-        if hasattr(self, "control_plane"):
-            self.control_plane.stop()
+        for part in ("control_plane", "gitlab"):
+            if hasattr(self, part):
+                getattr(self, part).stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> PracticeCluster:
@@ -56,6 +67,17 @@ class PracticeCluster:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def how_to_reach(self) -> str:
+        """What a person needs to use it, as a few lines."""
+        shown = self.card.relative_to(ROOT) if self.card.is_relative_to(ROOT) else self.card
+        rows = {
+            "card": str(shown),
+            "Kubernetes": f"export KUBECONFIG={self.kubeconfig}",
+            "GitLab": f"{self.gitlab.url}   (token of root: {self.folder / 'gitlab' / 'root-token'})",
+            "try": f"papermill notebooks/onboarding/10-check-connection.ipynb out.ipynb -p cluster {shown}",
+        }
+        return text_pairs(f"The practice cluster is ready ({self.seconds_to_start:.1f} s).", rows)
 
     @property
     def kubeconfig(self) -> Path:
@@ -123,12 +145,12 @@ class PracticeCluster:
             )
         self._mark.write_text(str(os.getpid()))
 
-    def _write_oss_keys(self) -> None:
-        folder = self.folder / "oss"
-        folder.mkdir(exist_ok=True)
-        for name, value in (("access-key-id", "LTAI" + secrets.token_hex(8)), ("access-key-secret", secrets.token_hex(15))):
-            (folder / name).write_text(value)
-            (folder / name).chmod(0o600)
+    def _write(self, name: str, value: str) -> None:
+        """A file that only its owner reads: the practice card refers to it."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(value)
+        path.chmod(0o600)
 
 
 def kubectl_program() -> str:
