@@ -27,9 +27,14 @@ PAGE = "#config-toml"
 SERVICE_HOST = "CI_SERVICE_HOST"
 """Job variable with the address at which the services of a job answer; the only one of `environment` that is no secret by itself."""
 
-_SECRET_KEY = re.compile(r"token|secret|password|access_?key|account_?key|private_?key|credential|sentry_dsn", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"token|secret|password|access_?key|account_?key|private_?key|credential|sentry_dsn", re.IGNORECASE
+)
 _NOT_SECRET = re.compile(r"_allowed$|^token_(obtained|expires)_at$")
-_SECRET_TEXT = re.compile(r"\bgl[a-z]{1,6}-[A-Za-z0-9_.-]{6,}|((?:token|secret|password|passwd|key)[A-Za-z_]*[\"']?\s*[=:]\s*)[^\s,]+", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"\bgl[a-z]{1,6}-[A-Za-z0-9_.-]{6,}|((?:token|secret|password|passwd|key)[A-Za-z_]*[\"']?\s*[=:]\s*)[^\s,]+",
+    re.IGNORECASE,
+)
 _TEXT = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'")
 
 _AT_LINE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
@@ -228,7 +233,9 @@ class Document:
         if headed or not parent:
             direct = [s for s in headed if s.kind is Kind.VALUE] or headed
             return self._with_line(direct[-1:], path[-1:], value)
-        dotted = [s for s in self.statements if s.kind is Kind.VALUE and s.within(parent) and len(s.table) < len(parent)]
+        dotted = [
+            s for s in self.statements if s.kind is Kind.VALUE and s.within(parent) and len(s.table) < len(parent)
+        ]
         if dotted:
             return self._with_line(dotted[-1:], path[len(dotted[-1].table) :], value)
         names = [str(key) for key in parent if isinstance(key, str)]

@@ -107,7 +107,9 @@ def _mount(since: str) -> dict[str, Key]:
 
 _OLDEST = "1.0"
 
-_ITEMS = _keys(Kind.TEXT, "13.6", "sub_path") | _keys(Kind.TRUTH, "9.3", "read_only") | _keys(Kind.TEXT_MAP, "9.3", "items")
+_ITEMS = (
+    _keys(Kind.TEXT, "13.6", "sub_path") | _keys(Kind.TRUTH, "9.3", "read_only") | _keys(Kind.TEXT_MAP, "9.3", "items")
+)
 
 VOLUMES: Keys = {
     **_keys(
@@ -237,7 +239,10 @@ KUBERNETES: Keys = {
     ),
     **_keys(Kind.TABLE, "9.3", "volumes", keys=VOLUMES),
     **_keys(
-        Kind.TABLES, "13.7", "host_aliases", keys=_keys(Kind.TEXT, "13.7", "ip") | _keys(Kind.TEXTS, "13.7", "hostnames")
+        Kind.TABLES,
+        "13.7",
+        "host_aliases",
+        keys=_keys(Kind.TEXT, "13.7", "ip") | _keys(Kind.TEXTS, "13.7", "hostnames"),
     ),
     **_keys(Kind.TABLES, "12.5", "services", keys=SERVICES),
     **_keys(Kind.TEXTS, "13.5", "cap_add cap_drop"),
@@ -246,9 +251,7 @@ KUBERNETES: Keys = {
     **_keys(Kind.TABLE, "13.7", "dns_config"),
     **_keys(Kind.TABLE, "14.2", "container_lifecycle"),
     **_keys(Kind.TEXT, "15.1", "priority_class_name"),
-    **_keys(
-        Kind.TABLES, "15.10", "pod_spec", keys=_keys(Kind.TEXT, "15.10", "name patch patch_path patch_type")
-    ),
+    **_keys(Kind.TABLES, "15.10", "pod_spec", keys=_keys(Kind.TEXT, "15.10", "name patch patch_path patch_type")),
     **_keys(Kind.TEXT, "17.2", "logs_base_dir scripts_base_dir"),
     **_keys(Kind.TRUTH, "18.0", "print_pod_warning_events"),
     **_keys(Kind.TRUTH, "18.11", "pod_disruption_budget"),
@@ -311,7 +314,8 @@ GLOBAL: Keys = {
         Kind.TABLE,
         "11.3",
         "session_server",
-        keys=_keys(Kind.TEXT, "11.3", "listen_address advertise_address") | _keys(Kind.WHOLE, "11.3", "session_timeout"),
+        keys=_keys(Kind.TEXT, "11.3", "listen_address advertise_address")
+        | _keys(Kind.WHOLE, "11.3", "session_timeout"),
     ),
     **_keys(Kind.TABLE, "17.9", "experimental"),
     **_keys(Kind.TABLES, _OLDEST, "runners", keys=RUNNER),
@@ -353,7 +357,9 @@ def mistakes(values: Mapping[str, Any], version: Version, keys: Keys = GLOBAL) -
         elif not key.known_to(version):
             yield Mistake((name,), f"gitlab-runner {version} ignores it; it is known {key.versions}", fatal=False)
         elif not key.kind.holds(value):
-            yield Mistake((name,), f"must be {key.kind.value}; with this value the runner refuses the whole file", fatal=True)
+            yield Mistake(
+                (name,), f"must be {key.kind.value}; with this value the runner refuses the whole file", fatal=True
+            )
         elif key.keys is not None:
             yield from _inside(name, value, version, key.keys)
 
