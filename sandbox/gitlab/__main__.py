@@ -1,6 +1,7 @@
 """`python -m sandbox.gitlab --dir D`: one practice GitLab in the foreground, until SIGTERM or Ctrl-C.
 
-When it answers, `D/ready.json` (0600) is there: url, pid, tokens by name, registration token, ids of projects and groups.
+When it answers, `D/ready.json` (0600) is there: url, pid, tokens by name, registration token,
+ids of projects and groups.
 At the end everything that it wrote below `D` is removed.
 """
 
@@ -59,7 +60,8 @@ def _serve(asked: argparse.Namespace, directory: Path, listener: socket.socket, 
 def write_ready(directory: Path, instance: Instance, tokens: dict[str, str]) -> None:
     """Say where the server is. The socket listens already, so whoever reads this may connect at once."""
     ready: dict[str, Any] = {
-        "url": instance.url, "pid": os.getpid(), "flavour": instance.options.flavour, "version": instance.options.version,
+        "url": instance.url, "pid": os.getpid(), "flavour": instance.options.flavour,
+        "version": instance.options.version,
         "tokens": tokens, "registration_token": instance.registration_token,
         "projects": {project.full_path: project.id for project in instance.projects.values()},
         "groups": {group.full_path: group.id for group in instance.groups.values() if group.kind == "group"},
@@ -80,10 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
     parser.add_argument("--flavour", choices=FLAVOURS, default=SELF_MANAGED, help="whose behaviour to show")
     parser.add_argument("--version", default="17.9.2", help="the version that it reports and behaves like")
-    parser.add_argument("--registration-tokens", choices=("on", "off"), default="on", help="off: POST /runners answers 410")
-    parser.add_argument("--rate-limit", type=int, help="requests a minute and caller (gitlab.com: 2000, self-managed: none)")
-    parser.add_argument("--trace-update-interval", type=int, default=3, help="seconds that runners wait between trace updates")
-    parser.add_argument("--external-url", help="the address written into links and clone URLs, if not the one listened on")
+    parser.add_argument(
+        "--registration-tokens", choices=("on", "off"), default="on", help="off: POST /runners answers 410"
+    )
+    parser.add_argument(
+        "--rate-limit", type=int, help="requests a minute and caller (gitlab.com: 2000, self-managed: none)"
+    )
+    parser.add_argument(
+        "--trace-update-interval", type=int, default=3, help="seconds that runners wait between trace updates"
+    )
+    parser.add_argument(
+        "--external-url", help="the address written into links and clone URLs, if not the one listened on"
+    )
     parser.add_argument("--tls-cert", help="certificate chain (PEM); with --tls-key the server speaks HTTPS")
     parser.add_argument("--tls-key", help="private key (PEM) of --tls-cert")
     parser.add_argument("--access-log", action="store_true", help="write one line a request to standard error")

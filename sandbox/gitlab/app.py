@@ -19,6 +19,7 @@ from sandbox.gitlab.access import authenticate
 from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, decoded, read_arguments
 from sandbox.gitlab.faults import FaultMiddleware
 from sandbox.gitlab.instance import Instance
+from sandbox.gitlab.pipelines import give_up
 from sandbox.gitlab.rest import jobs, lint, pipelines, projects, repository, runners, users, variables
 from sandbox.gitlab.throttle import Throttle
 
@@ -29,7 +30,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
-_SIGN_IN = "<!DOCTYPE html>\n<html><head><title>Sign in · GitLab</title></head><body><h1>GitLab</h1><form></form></body></html>\n"
+_SIGN_IN = "<!DOCTYPE html>\n<html><head><title>Sign in · GitLab</title></head><body><form></form></body></html>\n"
 
 
 def create_app(instance: Instance) -> ASGIApp:
@@ -66,6 +67,9 @@ def _door(instance: Instance, throttle: Throttle, endpoint: Endpoint) -> Callabl
             arguments, body = await read_arguments(request)
             call = Call(instance, request, arguments, decoded(request.path_params), body)
             authenticate(call, endpoint)
+            if endpoint.before is not None:
+                await endpoint.before(call)
+            give_up(instance)
             response = endpoint.handler(call)
         except ApiError as problem:
             response = JSONResponse(problem.body, problem.status, problem.headers)

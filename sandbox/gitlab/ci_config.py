@@ -7,6 +7,7 @@ and this stand-in does not are named: ``jobs:test:parallel is not supported by t
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +38,7 @@ _UNSUPPORTED_JOB = frozenset(
 )  # fmt: skip
 _RULE_KEYWORDS = frozenset({"if", "when", "allow_failure", "variables"})
 _UNSUPPORTED_RULE = frozenset({"changes", "exists", "needs", "interruptible", "start_in", "auto_cancel"})
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _WHEN = ("on_success", "on_failure", "always", "manual", "never")
 RETRY_REASONS = (
     "always", "unknown_failure", "script_failure", "api_failure", "stuck_or_timeout_failure", "runner_system_failure",
@@ -136,6 +138,7 @@ def select(configuration: Configuration, variables: Mapping[str, str], ref: str,
         raise Nothing(
             ["The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs."]
         )
+    chosen = [_with_tags(job, names) for job in chosen]
     present = {job.name for job in chosen}
     missing = [
         f"'{job.name}' job needs '{need.job}' job, but '{need.job}' does not exist in the pipeline."
@@ -162,6 +165,13 @@ def _applied(spec: JobSpec, variables: Mapping[str, str], ref: str, *, tag: bool
         allow_failure=spec.allow_failure if rule.allow_failure is None else rule.allow_failure,
         variables={**spec.variables, **rule.variables},
     )
+
+
+def _with_tags(spec: JobSpec, variables: Mapping[str, str]) -> JobSpec:
+    """Tags may carry variables (`$SMOKE_TAG`), which GitLab fills in when it makes the job."""
+    own = {**{key: str(value) for key, value in spec.variables.items()}, **variables}
+    filled = (_REFERENCE.sub(lambda match: own.get(match[1] or match[2], match[0]), tag) for tag in spec.tags)
+    return replace(spec, tags=tuple(dict.fromkeys(filled)))
 
 
 def _first(rules: tuple[Rule, ...], variables: Mapping[str, str]) -> Rule | None:
@@ -198,7 +208,11 @@ def _read(text: str) -> Mapped:
     errors = [f"{key} is not supported by the practice GitLab" for key in document if key in _UNSUPPORTED_ROOT]
     for key, value in document.items():
         if key not in _ROOT_KEYWORDS | _UNSUPPORTED_ROOT and not isinstance(value, dict):
-            errors.append(f"jobs:{key} config should be a hash" if key.startswith(".") else f"root config contains unknown keys: {key}")
+            errors.append(
+                f"jobs:{key} config should be a hash"
+                if key.startswith(".")
+                else f"root config contains unknown keys: {key}"
+            )
     if errors:
         raise Nothing(errors)
     return document
@@ -375,12 +389,16 @@ class _JobReader:
             self._errors.append(f"{where} config should implement the script:, run:, or trigger: keyword")
         stage = body.get("stage", "test")
         if stage not in self._stages:
-            self._errors.append(f"{name} job: chosen stage {stage} does not exist; available stages are {', '.join(self._stages)}")
+            self._errors.append(
+                f"{name} job: chosen stage {stage} does not exist; available stages are {', '.join(self._stages)}"
+            )
         rules = _rules(body.get("rules"), f"{where}:rules", self._errors)
         when = body.get("when", "on_success")
         if when not in _WHEN:
             self._errors.append(f"{where} when should be one of: {', '.join(_WHEN)}")
-        allow_failure, exit_codes = self._allow_failure(where, body.get("allow_failure"), manual=when == "manual" and rules is None)
+        allow_failure, exit_codes = self._allow_failure(
+            where, body.get("allow_failure"), manual=when == "manual" and rules is None
+        )
         retry_max, retry_when = self._retry(where, written.get("retry"))
         return JobSpec(
             name=name, stage=stage,
@@ -407,7 +425,9 @@ class _JobReader:
         unknown = [key for key in body if key not in _JOB_KEYWORDS | _UNSUPPORTED_JOB]
         if unknown:
             self._errors.append(f"{where} config contains unknown keys: {', '.join(unknown)}")
-        self._errors.extend(f"{where}:{key} is not supported by the practice GitLab" for key in body if key in _UNSUPPORTED_JOB)
+        self._errors.extend(
+            f"{where}:{key} is not supported by the practice GitLab" for key in body if key in _UNSUPPORTED_JOB
+        )
         if "rules" in body:
             clashing = [key for key in ("only", "except") if key in body]
             self._errors.extend(f"{where} config key may not be used with `rules`: {key}" for key in clashing)
@@ -500,7 +520,9 @@ class _JobReader:
             unknown = [key for key in entry if key not in known]
             if unknown:
                 self._errors.append(f"{where}:cache config contains unknown keys: {', '.join(unknown)}")
-            if entry.get("policy", "pull-push") not in ("pull-push", "pull", "push") and not str(entry["policy"]).startswith("$"):
+            if entry.get("policy", "pull-push") not in ("pull-push", "pull", "push") and not str(
+                entry["policy"]
+            ).startswith("$"):
                 self._errors.append(f"{where}:cache:policy should be one of: pull-push, push, pull")
             if "paths" in entry and not _strings(entry["paths"]):
                 self._errors.append(f"{where}:cache:paths config should be an array of strings")
@@ -532,7 +554,9 @@ class _JobReader:
             self._errors.append(f"{where} paths can't be blank")
         self._check_expiry(where, written.get("expire_in"))
         reports = written.get("reports", {})
-        self._errors.extend(f"{where}:reports:{kind} is not supported by the practice GitLab" for kind in reports if kind != "junit")
+        self._errors.extend(
+            f"{where}:reports:{kind} is not supported by the practice GitLab" for kind in reports if kind != "junit"
+        )
         return written
 
     def _check_expiry(self, where: str, written: Any) -> None:

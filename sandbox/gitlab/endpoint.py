@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -29,7 +29,8 @@ class ApiError(Exception):
 Mapped = dict[str, Any]
 
 _REASONS = {
-    400: "400 Bad request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found", 405: "405 Method Not Allowed",
+    400: "400 Bad request", 401: "401 Unauthorized", 403: "403 Forbidden", 404: "404 Not Found",
+    405: "405 Method Not Allowed",
     409: "409 Conflict", 410: "410 Gone", 412: "412 Precondition Failed", 413: "413 Payload Too Large",
     416: "416 Range Not Satisfiable", 422: "422 Unprocessable Entity",
 }  # fmt: skip
@@ -114,7 +115,7 @@ class Endpoint:
     """One row of the table of doors. `scopes` are those that open it besides `api` (and `read_api` for reading).
 
     `access` is ``user`` (a personal access token), ``token`` (the handler looks at a runner's or a job's token
-    itself) or ``user_or_job`` (a job token will do as well).
+    itself) or ``user_or_job`` (a job token will do as well). `before` is awaited before the handler runs.
     """
 
     method: str
@@ -122,6 +123,7 @@ class Endpoint:
     handler: Handler
     scopes: tuple[str, ...] = ()
     access: str = "user"
+    before: Callable[[Call], Awaitable[None]] | None = None
 
 
 def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -248,7 +250,13 @@ def _table(value: Any) -> Mapped:
     return value
 
 
-_CONVERSIONS: dict[type, Callable[[Any], Any]] = {bool: _boolean, int: _integer, str: _string, list: _list, dict: _table}
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    bool: _boolean,
+    int: _integer,
+    str: _string,
+    list: _list,
+    dict: _table,
+}
 
 
 def decoded(path: Mapping[str, Any]) -> dict[str, str]:

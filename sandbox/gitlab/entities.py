@@ -9,7 +9,16 @@ from urllib.parse import quote
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.moments import optional_stamp, stamp
 from sandbox.gitlab.records import (
-    AccessToken, Artifact, Group, Job, Pipeline, Project, Runner, RunnerManager, User, Variable,
+    AccessToken,
+    Artifact,
+    Group,
+    Job,
+    Pipeline,
+    Project,
+    Runner,
+    RunnerManager,
+    User,
+    Variable,
 )  # fmt: skip
 from sandbox.gitlab.repository import Commit, Entry
 
@@ -24,7 +33,8 @@ STALE = dt.timedelta(days=7)
 
 def user_basic(instance: Instance, user: User) -> Mapped:
     return {
-        "id": user.id, "username": user.username, "public_email": "", "name": user.name, "state": "active", "locked": False,
+        "id": user.id, "username": user.username, "public_email": "", "name": user.name, "state": "active",
+        "locked": False,
         "avatar_url": None, "web_url": f"{instance.url}/{user.username}",
     }  # fmt: skip
 
@@ -32,7 +42,8 @@ def user_basic(instance: Instance, user: User) -> Mapped:
 def user_public(instance: Instance, user: User) -> Mapped:
     """`GET /user`; the field `is_admin` is there for administrators only."""
     body = {
-        **user_basic(instance, user), "created_at": stamp(user.created_at), "bio": "", "location": "", "email": user.email,
+        **user_basic(instance, user), "created_at": stamp(user.created_at), "bio": "", "location": "",
+        "email": user.email,
         "commit_email": user.email, "confirmed_at": stamp(user.created_at), "bot": False, "external": False,
         "private_profile": False, "projects_limit": 100000, "can_create_group": True, "can_create_project": True,
         "two_factor_enabled": False, "identities": [], "namespace_id": user.namespace_id,
@@ -43,7 +54,8 @@ def user_public(instance: Instance, user: User) -> Mapped:
 def access_token(token: AccessToken) -> Mapped:
     """A token without its value."""
     return {
-        "id": token.id, "name": token.name, "revoked": token.revoked, "created_at": stamp(token.created_at), "description": None,
+        "id": token.id, "name": token.name, "revoked": token.revoked, "created_at": stamp(token.created_at),
+        "description": None,
         "scopes": list(token.scopes), "user_id": token.user_id, "last_used_at": None, "active": not token.revoked,
         "expires_at": None if token.expires_at is None else token.expires_at.isoformat(),
     }  # fmt: skip
@@ -62,7 +74,8 @@ def namespace(instance: Instance, group: Group) -> Mapped:
 
 def group(instance: Instance, row: Group) -> Mapped:
     return {
-        "id": row.id, "web_url": f"{instance.url}/groups/{row.full_path}", "name": row.name, "path": row.path, "description": "",
+        "id": row.id, "web_url": f"{instance.url}/groups/{row.full_path}", "name": row.name, "path": row.path,
+        "description": "",
         "visibility": "private", "full_name": row.name, "full_path": row.full_path, "parent_id": row.parent_id,
         "shared_runners_setting": "enabled",
     }  # fmt: skip
@@ -73,14 +86,17 @@ def project(instance: Instance, row: Project, *, maintainer: bool = False) -> Ma
     own = instance.groups[row.namespace_id]
     address = f"{instance.url}/{row.full_path}"
     body = {
-        "id": row.id, "description": row.description, "name": row.name, "name_with_namespace": f"{own.name} / {row.name}",
+        "id": row.id, "description": row.description, "name": row.name,
+        "name_with_namespace": f"{own.name} / {row.name}",
         "path": row.path, "path_with_namespace": row.full_path, "created_at": stamp(row.created_at),
         "default_branch": row.default_branch, "tag_list": [], "topics": [], "http_url_to_repo": f"{address}.git",
         "ssh_url_to_repo": f"git@{instance.url.partition('://')[2]}:{row.full_path}.git", "web_url": address,
-        "readme_url": None, "forks_count": 0, "avatar_url": None, "star_count": 0, "last_activity_at": stamp(row.created_at),
+        "readme_url": None, "forks_count": 0, "avatar_url": None, "star_count": 0,
+        "last_activity_at": stamp(row.created_at),
         "namespace": namespace(instance, own), "visibility": "private", "archived": False, "empty_repo": False,
         "jobs_enabled": True, "builds_access_level": "enabled", "shared_runners_enabled": row.shared_runners_enabled,
-        "group_runners_enabled": True, "build_timeout": row.build_timeout, "ci_config_path": None, "ci_default_git_depth": 20,
+        "group_runners_enabled": True, "build_timeout": row.build_timeout, "ci_config_path": None,
+        "ci_default_git_depth": 20,
         "ci_separated_caches": True, "public_jobs": True, "keep_latest_artifact": True,
     }  # fmt: skip
     return {**body, "runners_token": row.registration_token} if maintainer else body
@@ -89,15 +105,18 @@ def project(instance: Instance, row: Project, *, maintainer: bool = False) -> Ma
 def project_identity(instance: Instance, row: Project) -> Mapped:
     own = instance.groups[row.namespace_id]
     return {
-        "id": row.id, "description": row.description, "name": row.name, "name_with_namespace": f"{own.name} / {row.name}",
+        "id": row.id, "description": row.description, "name": row.name,
+        "name_with_namespace": f"{own.name} / {row.name}",
         "path": row.path, "path_with_namespace": row.full_path, "created_at": stamp(row.created_at),
     }  # fmt: skip
 
 
 def variable(row: Variable) -> Mapped:
     return {
-        "variable_type": row.variable_type, "key": row.key, "value": row.value, "hidden": False, "protected": row.protected,
-        "masked": row.masked, "raw": row.raw, "environment_scope": row.environment_scope, "description": row.description,
+        "variable_type": row.variable_type, "key": row.key, "value": row.value, "hidden": False,
+        "protected": row.protected,
+        "masked": row.masked, "raw": row.raw, "environment_scope": row.environment_scope,
+        "description": row.description,
     }  # fmt: skip
 
 
@@ -146,9 +165,11 @@ def runner(instance: Instance, row: Runner) -> Mapped:
     creator = instance.users.get(row.creator_id) if row.creator_id is not None else None
     busy = any(job.runner_id == row.id and job.status == "running" for job in instance.jobs.values())
     return {
-        "id": row.id, "description": row.description, "ip_address": _latest(row, "ip_address"), "active": not row.paused,
+        "id": row.id, "description": row.description, "ip_address": _latest(row, "ip_address"),
+        "active": not row.paused,
         "paused": row.paused, "is_shared": row.runner_type == "instance_type", "runner_type": row.runner_type,
-        "name": row.name, "online": status == "online", "created_by": user_basic(instance, creator) if creator else None,
+        "name": row.name, "online": status == "online",
+        "created_by": user_basic(instance, creator) if creator else None,
         "created_at": stamp(row.created_at), "status": status, "job_execution_status": "active" if busy else "idle",
     }  # fmt: skip
 
@@ -163,14 +184,16 @@ def runner_details(instance: Instance, row: Runner, caller: User) -> Mapped:
         "revision": _latest(row, "revision"), "platform": _latest(row, "platform"),
         "architecture": _latest(row, "architecture"), "contacted_at": optional_stamp(row.contacted_at),
         "maintenance_note": row.maintenance_note, "projects": [project_identity(instance, one) for one in visible],
-        "groups": [{"id": one.id, "web_url": f"{instance.url}/groups/{one.full_path}", "name": one.name} for one in groups],
+        "groups": [{key: group(instance, one)[key] for key in ("id", "web_url", "name")} for one in groups],
     }  # fmt: skip
 
 
 def runner_manager(instance: Instance, row: RunnerManager) -> Mapped:
     return {
-        "id": row.id, "system_id": row.system_id, "version": row.version, "revision": row.revision, "platform": row.platform,
-        "architecture": row.architecture, "created_at": stamp(row.created_at), "contacted_at": optional_stamp(row.contacted_at),
+        "id": row.id, "system_id": row.system_id, "version": row.version, "revision": row.revision,
+        "platform": row.platform,
+        "architecture": row.architecture, "created_at": stamp(row.created_at),
+        "contacted_at": optional_stamp(row.contacted_at),
         "ip_address": row.ip_address, "status": contact_status(instance, row.contacted_at, row.created_at),
         "job_execution_status": "idle",
     }  # fmt: skip
@@ -196,7 +219,8 @@ def _latest(row: Runner, attribute: str) -> str | None:
 def pipeline_basic(instance: Instance, row: Pipeline) -> Mapped:
     owner = instance.projects[row.project_id]
     return {
-        "id": row.id, "iid": row.iid, "project_id": row.project_id, "sha": row.sha, "ref": row.ref, "status": row.status,
+        "id": row.id, "iid": row.iid, "project_id": row.project_id, "sha": row.sha, "ref": row.ref,
+        "status": row.status,
         "source": row.source, "created_at": stamp(row.created_at), "updated_at": optional_stamp(row.updated_at),
         "web_url": f"{instance.url}/{owner.full_path}/-/pipelines/{row.id}", "name": None,
     }  # fmt: skip
@@ -220,7 +244,8 @@ def job_basic(instance: Instance, row: Job) -> Mapped:
     now = instance.now()
     body = {
         "id": row.id, "status": row.status, "stage": row.spec.stage, "name": row.name, "ref": of_pipeline.ref,
-        "tag": of_pipeline.tag, "coverage": None, "allow_failure": row.allow_failure, "created_at": stamp(row.created_at),
+        "tag": of_pipeline.tag, "coverage": None, "allow_failure": row.allow_failure,
+        "created_at": stamp(row.created_at),
         "started_at": optional_stamp(row.started_at), "finished_at": optional_stamp(row.finished_at),
         "erased_at": optional_stamp(row.erased_at), "duration": _seconds(row.started_at, row.finished_at or now),
         "queued_duration": _seconds(row.queued_at, row.started_at or row.finished_at or now),
@@ -280,5 +305,6 @@ def _whole_seconds(start: dt.datetime | None, end: dt.datetime | None) -> int | 
 def _detailed_status(status: str) -> Mapped:
     text = {"success": "passed"}.get(status, status)
     return {
-        "icon": f"status_{status}", "text": text.capitalize(), "label": text, "group": status, "tooltip": text, "has_details": True,
+        "icon": f"status_{status}", "text": text.capitalize(), "label": text, "group": status, "tooltip": text,
+        "has_details": True,
     }  # fmt: skip

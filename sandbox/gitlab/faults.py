@@ -47,11 +47,19 @@ class Fault:
         """The answer in place of the real one; None where the request goes on."""
         if self.html or self.status == 502:
             status = self.status or 200
-            page = _SIGN_IN if status == 200 else f"<html><head><title>{status}</title></head><body>GitLab is not responding</body></html>\n"
+            page = (
+                _SIGN_IN
+                if status == 200
+                else f"<html><head><title>{status}</title></head><body>GitLab is not responding</body></html>\n"
+            )
             return HTMLResponse(page, status, self.headers)
         if self.status is None:
             return None
-        return JSONResponse(self.body if self.body is not None else _BODIES.get(self.status, {"message": str(self.status)}), self.status, self.headers)
+        return JSONResponse(
+            self.body if self.body is not None else _BODIES.get(self.status, {"message": str(self.status)}),
+            self.status,
+            self.headers,
+        )
 
 
 class FaultMiddleware:

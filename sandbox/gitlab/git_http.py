@@ -34,7 +34,11 @@ async def serve(instance: Instance, request: Request, path: str, service_path: s
     user = access.git_user(instance, project, secret, write=writes)
     if user is None:
         known_job = instance.find_job(secret) is not None
-        return PlainTextResponse("You are not allowed to upload code.\n", 403) if writes and known_job else PlainTextResponse(_DENIED, 401, _CHALLENGE)
+        return (
+            PlainTextResponse("You are not allowed to upload code.\n", 403)
+            if writes and known_job
+            else PlainTextResponse(_DENIED, 401, _CHALLENGE)
+        )
     role = instance.project_role(user, project)
     if role == 0:
         return PlainTextResponse(_HIDDEN, 404)
@@ -61,9 +65,11 @@ async def _backend(instance: Instance, request: Request, project: Project, user:
     refused = () if instance.project_role(user, project) >= MAINTAINER else project.protected_branches
     environment = git_environment({
         "GIT_PROJECT_ROOT": str(project.repository.parent), "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": user.username,
-        "REMOTE_ADDR": request.client.host if request.client else "", "PATH_INFO": f"/{project.repository.name}/{service_path}",
+        "REMOTE_ADDR": request.client.host if request.client else "",
+        "PATH_INFO": f"/{project.repository.name}/{service_path}",
         "QUERY_STRING": request.url.query, "REQUEST_METHOD": request.method, "CONTENT_LENGTH": str(len(body)),
-        "CONTENT_TYPE": request.headers.get("content-type", ""), "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+        "CONTENT_TYPE": request.headers.get("content-type", ""),
+        "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
         "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
         "PRACTICE_REFUSED_REFS": " ".join(f"refs/heads/{name}" for name in refused),
     })  # fmt: skip

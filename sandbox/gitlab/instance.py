@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.gitlab.records import (
-    OWNER, AccessToken, Group, Job, Pipeline, Project, Runner, User, Variable,
+    OWNER,
+    AccessToken,
+    Group,
+    Job,
+    Pipeline,
+    Project,
+    Runner,
+    User,
+    Variable,
 )  # fmt: skip
 from sandbox.gitlab.repository import Repository
 
@@ -110,11 +118,15 @@ class Instance:
         return next((g for g in groups if id_or_path in (str(g.id), g.full_path)), None)
 
     def find_runner(self, token: str) -> Runner | None:
-        matching = (runner for runner in self.runners.values() if secrets.compare_digest(runner.token.encode(), token.encode()))
+        matching = (
+            runner for runner in self.runners.values() if secrets.compare_digest(runner.token.encode(), token.encode())
+        )
         return next(matching, None)
 
     def find_token(self, value: str) -> AccessToken | None:
-        matching = (token for token in self.tokens.values() if secrets.compare_digest(token.value.encode(), value.encode()))
+        matching = (
+            token for token in self.tokens.values() if secrets.compare_digest(token.value.encode(), value.encode())
+        )
         return next(matching, None)
 
     def find_job(self, token: str) -> Job | None:

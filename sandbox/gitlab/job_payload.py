@@ -15,7 +15,8 @@ Mapped = dict[str, Any]
 
 GIT_DEPTH = 20
 TOKEN_PREFIXES = (
-    "glpat-", "gloas-", "gldt-", "glrt-", "glrtr-", "glcbt-", "glptt-", "glft-", "glimt-", "glagent-", "glsoat-", "glffct-",
+    "glpat-", "gloas-", "gldt-", "glrt-", "glrtr-", "glcbt-", "glptt-", "glft-", "glimt-", "glagent-", "glsoat-",
+    "glffct-",
 )  # fmt: skip
 
 
@@ -42,7 +43,8 @@ def payload(instance: Instance, job: Job, runner: Runner) -> Mapped:
         "cache": [_cache(instance, project, pipeline, cache) for cache in job.spec.caches],
         "credentials": [],
         "features": {
-            "trace_sections": True, "token_mask_prefixes": list(TOKEN_PREFIXES), "failure_reasons": list(FAILURE_REASONS),
+            "trace_sections": True, "token_mask_prefixes": list(TOKEN_PREFIXES),
+            "failure_reasons": list(FAILURE_REASONS),
             **({"two_phase_job_commit": True} if job.awaits_acknowledgement else {}),
         },
         "dependencies": [_dependency(other) for other in dependencies(instance, job)],
@@ -72,9 +74,11 @@ def _job_info(instance: Instance, job: Job, project: Project) -> Mapped:
     waited = (job.started_at or instance.now()) - (job.queued_at or job.created_at)
     return {
         "id": job.id, "name": job.name, "stage": job.spec.stage, "project_id": project.id, "project_name": project.path,
-        "project_full_path": project.full_path, "namespace_id": namespaces[0].id, "root_namespace_id": namespaces[-1].id,
+        "project_full_path": project.full_path, "namespace_id": namespaces[0].id,
+        "root_namespace_id": namespaces[-1].id,
         "pipeline_id": job.pipeline_id, "user_id": job.user_id, "organization_id": 1,
-        "time_in_queue_seconds": round(waited.total_seconds(), 3), "project_jobs_running_on_instance_runners_count": "0",
+        "time_in_queue_seconds": round(waited.total_seconds(), 3),
+        "project_jobs_running_on_instance_runners_count": "0",
     }  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox.gitlab.ci_config import JobSpec
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.records import Job, Runner
 
@@ -65,7 +66,7 @@ def _running_on_instance_runners(instance: Instance) -> dict[int, int]:
 
 
 # A job whose keyword needs a feature fails on a runner that does not name the feature in `info.features`.
-_NEEDED_FEATURES = {
+_NEEDED_FEATURES: dict[str, Callable[[JobSpec], bool]] = {
     "upload_multiple_artifacts": lambda spec: bool((spec.artifacts or {}).get("reports")),
     "artifacts_exclude": lambda spec: bool((spec.artifacts or {}).get("exclude")),
     "return_exit_code": lambda spec: bool(spec.allowed_exit_codes),

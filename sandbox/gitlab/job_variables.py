@@ -27,7 +27,12 @@ class JobVariable:
     raw: bool = False
 
     def as_json(self) -> dict[str, str | bool]:
-        body: dict[str, str | bool] = {"key": self.key, "value": self.value, "public": self.public, "masked": self.masked}
+        body: dict[str, str | bool] = {
+            "key": self.key,
+            "value": self.value,
+            "public": self.public,
+            "masked": self.masked,
+        }
         if self.file:
             body["file"] = True
         if self.raw:
@@ -65,10 +70,16 @@ def of_job(instance: Instance, job: Job, runner: Runner | None, repository_url: 
         "CI_JOB_STARTED_AT": stamp(job.started_at or instance.now(), fraction=False),
         "CI_BUILD_ID": str(job.id),
     }
-    hidden = {"CI_JOB_TOKEN": job.token, "CI_BUILD_TOKEN": job.token, "CI_REGISTRY_PASSWORD": job.token, "CI_REPOSITORY_URL": repository_url}
+    hidden = {
+        "CI_JOB_TOKEN": job.token,
+        "CI_BUILD_TOKEN": job.token,
+        "CI_REGISTRY_PASSWORD": job.token,
+        "CI_REPOSITORY_URL": repository_url,
+    }
     own = {
         "CI_JOB_NAME": job.name, "CI_JOB_NAME_SLUG": slug(job.name), "CI_JOB_GROUP_NAME": job.name,
-        "CI_JOB_STAGE": job.spec.stage, "CI_NODE_TOTAL": "1", "CI_BUILD_NAME": job.name, "CI_BUILD_STAGE": job.spec.stage,
+        "CI_JOB_STAGE": job.spec.stage, "CI_NODE_TOTAL": "1", "CI_BUILD_NAME": job.name,
+        "CI_BUILD_STAGE": job.spec.stage,
         "CI_JOB_TIMEOUT": str(job.timeout or project.build_timeout), "CI_REGISTRY_USER": "gitlab-ci-token",
         "CI_DEPENDENCY_PROXY_SERVER": host,
     }  # fmt: skip
@@ -122,7 +133,8 @@ def _server(instance: Instance) -> dict[str, str]:
     return {
         "CI": "true", "GITLAB_CI": "true", "CI_SERVER": "yes",
         "CI_SERVER_URL": instance.url, "CI_SERVER_FQDN": address.netloc, "CI_SERVER_HOST": address.hostname or "",
-        "CI_SERVER_PORT": port, "CI_SERVER_PROTOCOL": address.scheme, "CI_SERVER_SHELL_SSH_HOST": address.hostname or "",
+        "CI_SERVER_PORT": port, "CI_SERVER_PROTOCOL": address.scheme,
+        "CI_SERVER_SHELL_SSH_HOST": address.hostname or "",
         "CI_SERVER_SHELL_SSH_PORT": "22", "CI_SERVER_NAME": "GitLab", "CI_SERVER_VERSION": instance.options.version,
         "CI_SERVER_VERSION_MAJOR": major, "CI_SERVER_VERSION_MINOR": minor, "CI_SERVER_VERSION_PATCH": patch,
         "CI_SERVER_REVISION": instance.options.revision, "GITLAB_FEATURES": "",

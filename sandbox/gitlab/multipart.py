@@ -26,7 +26,14 @@ def read_multipart(content_type: str, body: bytes) -> list[Upload]:
         if chunk.startswith(b"--"):
             break
         head, _, content = chunk.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        disposition = next((line for line in head.decode(errors="replace").split("\r\n") if line.lower().startswith("content-disposition:")), "")
+        disposition = next(
+            (
+                line
+                for line in head.decode(errors="replace").split("\r\n")
+                if line.lower().startswith("content-disposition:")
+            ),
+            "",
+        )
         options = _options(disposition)
         name = options.get_param("name", header="content-disposition")
         filename = options.get_filename()

@@ -33,7 +33,7 @@ def page(call: Call, rows: Sequence[Row], show: Callable[[Row], Any], *, counted
     counted = counted and len(rows) <= COUNTED_ROWS
     headers = {
         "X-Page": str(number), "X-Per-Page": str(size), "X-Next-Page": str(following or ""),
-        "X-Prev-Page": str(number - 1) if 1 < number else "",
+        "X-Prev-Page": str(number - 1) if number > 1 else "",
     }  # fmt: skip
     if counted:
         headers |= {"X-Total": str(len(rows)), "X-Total-Pages": str(last if rows else 0)}
@@ -88,6 +88,10 @@ def _read_cursor(cursor: str) -> int:
 
 def _link(call: Call, rel: str, changed: dict[str, str]) -> str:
     request = call.request
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in (*changed, "page", "private_token")]
+    kept = [
+        (name, value)
+        for name, value in request.query_params.multi_items()
+        if name not in (*changed, "page", "private_token")
+    ]
     address = f"{call.instance.url}{request.scope['raw_path'].decode().split('?')[0]}"
     return f'<{address}?{urlencode([*kept, *changed.items()])}>; rel="{rel}"'

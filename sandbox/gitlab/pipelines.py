@@ -190,7 +190,9 @@ def begin(instance: Instance, job: Job) -> None:
     _set_status(instance, pipeline)
 
 
-def finish(instance: Instance, job: Job, status: str, failure_reason: str | None = None, exit_code: int | None = None) -> None:
+def finish(
+    instance: Instance, job: Job, status: str, failure_reason: str | None = None, exit_code: int | None = None
+) -> None:
     """The end of a job: `success`, `failed` (retried where its `retry:` says so) or `canceled`."""
     job.status, job.finished_at = status, instance.now()
     if status == "failed":
@@ -306,7 +308,7 @@ def _is_stuck(instance: Instance, job: Job) -> bool:
         return False
     if _older(instance, job.queued_at, limits.pending):
         return True
-    return not suitable_runners(instance, job) and _older(instance, job.queued_at, limits.pending_without_runner)
+    return _older(instance, job.queued_at, limits.pending_without_runner) and not suitable_runners(instance, job)
 
 
 def _older(instance: Instance, moment: dt.datetime | None, seconds: int) -> bool:
@@ -316,7 +318,9 @@ def _older(instance: Instance, moment: dt.datetime | None, seconds: int) -> bool
 # ------------------------------------------------------------------------------------------------ pushes
 
 
-def after_push(instance: Instance, project: Project, user: User, changed: Iterable[tuple[str, str, str]]) -> list[Pipeline]:
+def after_push(
+    instance: Instance, project: Project, user: User, changed: Iterable[tuple[str, str, str]]
+) -> list[Pipeline]:
     """Make the pipelines of a push: `changed` is (branch, sha before, sha after); deletions make none.
 
     A file that makes no jobs makes no pipeline, as in GitLab; one with errors makes a failed pipeline without jobs.

@@ -36,7 +36,9 @@ class GitLab:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> Self:
@@ -47,7 +49,7 @@ class GitLab:
         for name, value in self._options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         with (self.directory / _LOG).open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
+            self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
             )
         self._ready = self._wait(self._process)

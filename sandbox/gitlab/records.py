@@ -16,7 +16,9 @@ from sandbox.gitlab.ci_config import JobSpec
 DEVELOPER, MAINTAINER, OWNER = 30, 40, 50
 REPORTER = 20
 
-ACTIVE_STATUSES = frozenset({"created", "waiting_for_resource", "preparing", "pending", "running", "canceling", "scheduled"})
+ACTIVE_STATUSES = frozenset(
+    {"created", "waiting_for_resource", "preparing", "pending", "running", "canceling", "scheduled"}
+)
 FINISHED_STATUSES = frozenset({"success", "failed", "canceled", "skipped"})
 # A runner may still talk about a job in these states.
 HELD_STATUSES = frozenset({"running", "canceling"})
@@ -139,7 +141,13 @@ class Runner:
     @property
     def short_token(self) -> str:
         """The part of the token that is no secret: GitLab shows it, runners put it in pod names."""
-        return self.token.removeprefix("glrt-").removeprefix("glrtr-").removeprefix("t1_").removeprefix("t2_").removeprefix("t3_")[:9]
+        return (
+            self.token.removeprefix("glrt-")
+            .removeprefix("glrtr-")
+            .removeprefix("t1_")
+            .removeprefix("t2_")
+            .removeprefix("t3_")[:9]
+        )
 
     @property
     def contacted_at(self) -> dt.datetime | None:

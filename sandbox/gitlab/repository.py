@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 ZERO_SHA = "0" * 40
+_FULL_SHA = re.compile("[0-9a-f]{40}")
 
 # A push must not touch a protected branch unless the user may: the HTTP door sets the variable.
 _PRE_RECEIVE = """#!/bin/sh
@@ -106,10 +109,8 @@ class Repository:
         return {name.removeprefix(prefix): sha for sha, name in (line.split(" ", 1) for line in lines)}
 
     def commit(self, name: str) -> Commit | None:
-        sha = self.resolve(name)
-        if sha is None:
-            return None
-        return next(iter(self.log(sha, limit=1)))
+        sha = name if _FULL_SHA.fullmatch(name) else self.resolve(name)
+        return None if sha is None else _commit_of(self.path, sha)
 
     def log(self, name: str, path: str | None = None, limit: int = 1000) -> list[Commit]:
         """Newest first."""
@@ -206,7 +207,16 @@ class Repository:
         if content is None:
             content = self.read(parent, source) if parent and source else b""
         lines = [b"D ", _quoted(source or ""), b"\n"] if change.action == "move" else []
-        return [*lines, b"M ", mode.encode(), b" inline ", path, b"\ndata %d\n" % len(content or b""), content or b"", b"\n"]
+        return [
+            *lines,
+            b"M ",
+            mode.encode(),
+            b" inline ",
+            path,
+            b"\ndata %d\n" % len(content or b""),
+            content or b"",
+            b"\n",
+        ]
 
     # ---------------------------------------------------------------------------------------------- git
 
@@ -221,9 +231,18 @@ class Repository:
         return result.stdout
 
     def _run(self, arguments: tuple[str, ...], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(  # noqa: S603 - fixed program, arguments as a list
+        return subprocess.run(
             ["git", *arguments], cwd=self.path, input=stdin, capture_output=True, env=git_environment(), check=False
         )
+
+
+@lru_cache(maxsize=4096)
+def _commit_of(path: Path, sha: str) -> Commit | None:
+    """A commit never changes, and lists of jobs ask for the same few again and again."""
+    try:
+        return next(iter(Repository(path).log(sha, limit=1)), None)
+    except RepositoryError:
+        return None
 
 
 def git_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -6,12 +6,25 @@ the answer is 403, never 404: a runner ends its job on 403.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 
 from starlette.responses import JSONResponse, Response
 
 from sandbox.gitlab import job_payload, job_queue, pipelines
-from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, Parameter, answer, declared, error, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import (
+    ApiError,
+    Call,
+    Endpoint,
+    Parameter,
+    answer,
+    declared,
+    error,
+    no_content,
+    not_found,
+    plain_error,
+)
 from sandbox.gitlab.multipart import Upload
 from sandbox.gitlab.records import HELD_STATUSES, Artifact, Job, Runner, RunnerManager
 from sandbox.gitlab.rest import jobs, runners
@@ -21,6 +34,16 @@ ARTIFACT_FORMATS = ("zip", "gzip", "raw")
 _WORKHORSE_TYPE = "application/vnd.gitlab-workhorse+json"
 # Runners from here on confirm that they have received a job before it counts as running.
 _TWO_PHASE_FROM = (18, 5)
+_LOOK_SECONDS = 0.05
+
+
+async def hold(call: Call) -> None:
+    """Long polling, GitLab Workhorse's part: a request with a known `last_update` waits for news, or for the time set."""
+    runner = call.instance.find_runner(str(call.arguments.get("token") or call.header("runner-token") or ""))
+    last_update = call.arguments.get("last_update")
+    deadline = time.monotonic() + call.instance.options.long_poll_seconds
+    while runner is not None and time.monotonic() < deadline and last_update == call.instance.queue_value(runner):
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def request_job(call: Call) -> Response:
@@ -30,7 +53,6 @@ def request_job(call: Call) -> Response:
     queue_value = call.instance.queue_value(runner)
     if runner.paused or call.arguments.get("last_update") == queue_value:
         return no_content({"X-GitLab-Last-Update": queue_value})
-    pipelines.give_up(call.instance)
     job = _take(call, runner, manager)
     if job is None:
         return no_content({"X-GitLab-Last-Update": queue_value})
@@ -77,7 +99,8 @@ def update_job(call: Call) -> Response:
     """`PUT /jobs/:id`: `running` keeps the job alive (or acknowledges it), `success` and `failed` end it."""
     job = _job(call, acknowledging=True)
     wanted = declared(call.arguments, (
-        Parameter("state"), Parameter("checksum"), Parameter("failure_reason"), Parameter("output", dict), Parameter("exit_code", int),
+        Parameter("state"), Parameter("checksum"), Parameter("failure_reason"), Parameter("output", dict),
+        Parameter("exit_code", int),
     ))  # fmt: skip
     state = wanted.get("state")
     if state == "running":
@@ -130,7 +153,8 @@ def upload_artifacts(call: Call) -> Response:
     """`POST /jobs/:id/artifacts`: one file of a kind and a job; the same again is fine, another is 400."""
     job = _job(call)
     wanted = declared(call.arguments, (
-        Parameter("artifact_type", values=ARTIFACT_TYPES), Parameter("artifact_format", values=ARTIFACT_FORMATS), Parameter("expire_in"),
+        Parameter("artifact_type", values=ARTIFACT_TYPES), Parameter("artifact_format", values=ARTIFACT_FORMATS),
+        Parameter("expire_in"),
     ))  # fmt: skip
     upload = call.arguments.get("file")
     if not isinstance(upload, Upload):
@@ -162,7 +186,9 @@ def download_artifacts(call: Call) -> Response:
         raise error(403)
     if asking.id != job.id:
         project = call.instance.projects[job.project_id]
-        if asking.status not in HELD_STATUSES or not call.instance.project_role(call.instance.users[asking.user_id], project):
+        if asking.status not in HELD_STATUSES or not call.instance.project_role(
+            call.instance.users[asking.user_id], project
+        ):
             raise error(403)
     expired = job.artifacts_expire_at is not None and job.artifacts_expire_at < call.instance.now()
     if expired or "archive" not in job.artifacts:
@@ -177,7 +203,7 @@ def discover_router(call: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/jobs/request", request_job, access="token"),
+    Endpoint("POST", "/jobs/request", request_job, access="token", before=hold),
     Endpoint("PUT", "/jobs/{id}", update_job, access="token"),
     Endpoint("PATCH", "/jobs/{id}/trace", append_trace, access="token"),
     Endpoint("POST", "/jobs/{id}/artifacts/authorize", authorize_artifacts, access="token"),

@@ -92,7 +92,8 @@ def _add_project(instance: Instance, group: Group, folder: Path) -> None:
     number = instance.next_id("projects")
     project = Project(
         id=number, path=folder.name, name=folder.name.capitalize(), namespace_id=group.id,
-        full_path=f"{group.full_path}/{folder.name}", created_at=instance.now(), registration_token=_registration_token(),
+        full_path=f"{group.full_path}/{folder.name}", created_at=instance.now(),
+        registration_token=_registration_token(),
         repository=instance.directory / "repositories" / f"{number}.git",
     )  # fmt: skip
     repository = Repository.create(project.repository, project.default_branch)
@@ -102,6 +103,11 @@ def _add_project(instance: Instance, group: Group, folder: Path) -> None:
     ]  # fmt: skip
     author = Author("Root", "root@example.com")
     repository.create_commit(
-        project.default_branch, changes, "Add the practice project\n", author, parent=None, when=int(instance.now().timestamp())
+        project.default_branch,
+        changes,
+        "Add the practice project\n",
+        author,
+        parent=None,
+        when=int(instance.now().timestamp()),
     )
     instance.projects[number] = project

@@ -153,7 +153,12 @@ ENDPOINTS = (
     Endpoint("GET", "/job", own_job, access="user_or_job"),
     Endpoint("GET", "/projects/{id}/jobs", project_jobs),
     Endpoint("GET", "/projects/{id}/jobs/artifacts/{ref_name}/download", artifacts_of_ref, access="user_or_job"),
-    Endpoint("GET", "/projects/{id}/jobs/artifacts/{ref_name}/raw/{artifact_path:path}", artifact_of_ref, access="user_or_job"),
+    Endpoint(
+        "GET",
+        "/projects/{id}/jobs/artifacts/{ref_name}/raw/{artifact_path:path}",
+        artifact_of_ref,
+        access="user_or_job",
+    ),
     Endpoint("GET", "/projects/{id}/jobs/{job_id}", show_job),
     Endpoint("GET", "/projects/{id}/jobs/{job_id}/trace", trace),
     Endpoint("POST", "/projects/{id}/jobs/{job_id}/retry", retry_job),

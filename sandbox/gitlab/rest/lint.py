@@ -63,7 +63,7 @@ def _job(spec: JobSpec) -> dict[str, Any]:
         "name": spec.name, "stage": spec.stage, "before_script": list(spec.before_script), "script": list(spec.script),
         "after_script": list(spec.after_script), "tag_list": list(spec.tags), "only": None, "except": None,
         "environment": None, "when": spec.when, "allow_failure": spec.allow_failure,
-        "needs": [{"name": need.job, "artifacts": need.artifacts} for need in spec.needs] if spec.needs is not None else None,
+        "needs": None if spec.needs is None else [{"name": one.job, "artifacts": one.artifacts} for one in spec.needs],
     }  # fmt: skip
 
 

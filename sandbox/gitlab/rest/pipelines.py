@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
 
 from sandbox.gitlab import entities, pipelines
 from sandbox.gitlab.endpoint import (
-    ApiError, Call, Endpoint, Parameter, answer, declared, error, no_content, not_found, plain_error,
+    ApiError,
+    Call,
+    Endpoint,
+    Parameter,
+    answer,
+    declared,
+    error,
+    no_content,
+    not_found,
+    plain_error,
 )  # fmt: skip
 from sandbox.gitlab.pagination import jobs_page, page
 from sandbox.gitlab.records import DEVELOPER, OWNER, Pipeline, Project, Variable
@@ -19,12 +29,14 @@ _STATUSES = (
     "skipped", "manual", "scheduled",
 )  # fmt: skip
 _FILTERS = (
-    Parameter("scope", values=("running", "pending", "finished", "branches", "tags")), Parameter("status", values=_STATUSES),
+    Parameter("scope", values=("running", "pending", "finished", "branches", "tags")),
+    Parameter("status", values=_STATUSES),
     Parameter("ref"), Parameter("sha"), Parameter("source"), Parameter("username"), Parameter("updated_before"),
     Parameter("updated_after"), Parameter("created_before"), Parameter("created_after"),
-    Parameter("order_by", values=("id", "status", "ref", "updated_at", "user_id")), Parameter("sort", values=("asc", "desc")),
+    Parameter("order_by", values=("id", "status", "ref", "updated_at", "user_id")),
+    Parameter("sort", values=("asc", "desc")),
 )  # fmt: skip
-_SCOPES = {
+_SCOPES: dict[str, Callable[[Pipeline], bool]] = {
     "running": lambda row: row.status == "running",
     "pending": lambda row: row.status == "pending",
     "finished": lambda row: row.status in ("success", "failed", "canceled"),
@@ -52,7 +64,9 @@ def _between(row: Pipeline, wanted: dict[str, Any]) -> bool:
     for name in ("updated", "created"):
         moment = getattr(row, f"{name}_at") or row.created_at
         after, before = wanted.get(f"{name}_after"), wanted.get(f"{name}_before")
-        if (after and moment < _moment(after, f"{name}_after")) or (before and moment > _moment(before, f"{name}_before")):
+        if (after and moment < _moment(after, f"{name}_after")) or (
+            before and moment > _moment(before, f"{name}_before")
+        ):
             return False
     return True
 
@@ -70,9 +84,7 @@ def create_pipeline(call: Call) -> Response:
     wanted = declared(call.arguments, (Parameter("ref", required=True),))
     variables = read_variables(call.arguments.get("variables", []), ("key", "value"))
     try:
-        row = pipelines.create(
-            call.instance, project, call.caller, wanted["ref"], source="api", variables=variables
-        )
+        row = pipelines.create(call.instance, project, call.caller, wanted["ref"], source="api", variables=variables)
     except pipelines.PipelineError as problem:
         raise plain_error(400, {"base": [str(problem)]}) from problem
     return answer(entities.pipeline(call.instance, row), 201)
@@ -112,7 +124,12 @@ def latest_pipeline(call: Call) -> Response:
 
 def pipeline_variables(call: Call) -> Response:
     row = find(call, call.project(DEVELOPER))
-    return answer([{"variable_type": one.variable_type, "key": one.key, "value": one.value, "raw": one.raw} for one in row.variables])
+    return answer(
+        [
+            {"variable_type": one.variable_type, "key": one.key, "value": one.value, "raw": one.raw}
+            for one in row.variables
+        ]
+    )
 
 
 def pipeline_jobs(call: Call) -> Response:

@@ -60,7 +60,9 @@ def edit_project(call: Call) -> Response:
 
 
 def groups(call: Call) -> Response:
-    wanted = declared(call.arguments, (Parameter("search"), Parameter("owned", bool), Parameter("min_access_level", int)))
+    wanted = declared(
+        call.arguments, (Parameter("search"), Parameter("owned", bool), Parameter("min_access_level", int))
+    )
     least = OWNER if wanted.get("owned") else wanted.get("min_access_level") or 1
     rows = [row for row in call.instance.groups.values() if row.kind == "group"]
     shown = [row for row in rows if call.instance.group_role(call.caller, row) >= least]

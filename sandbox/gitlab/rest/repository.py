@@ -11,7 +11,15 @@ from starlette.responses import Response
 
 from sandbox.gitlab import entities, pipelines
 from sandbox.gitlab.endpoint import (
-    ApiError, Call, Endpoint, Parameter, answer, declared, no_content, not_found, plain_error,
+    ApiError,
+    Call,
+    Endpoint,
+    Parameter,
+    answer,
+    declared,
+    no_content,
+    not_found,
+    plain_error,
 )  # fmt: skip
 from sandbox.gitlab.pagination import page
 from sandbox.gitlab.records import DEVELOPER, MAINTAINER, Project
@@ -57,7 +65,9 @@ def create_branch(call: Call) -> Response:
         raise plain_error(400, "Branch already exists")
     sha = repository.resolve(wanted["ref"])
     if sha is None:
-        raise plain_error(400, f"Failed to create branch '{wanted['branch']}': invalid reference name '{wanted['ref']}'")
+        raise plain_error(
+            400, f"Failed to create branch '{wanted['branch']}': invalid reference name '{wanted['ref']}'"
+        )
     try:
         repository.write_ref(f"refs/heads/{wanted['branch']}", sha)
     except RepositoryError as wrong:
@@ -154,7 +164,9 @@ def _commit(call: Call, wanted: dict[str, Any], changes: list[Change]) -> tuple[
     parent = before
     if wanted.get("start_branch") or wanted.get("start_sha"):
         if before is not None and not wanted.get("force"):
-            raise plain_error(400, f"A branch called '{name}' already exists. Switch to that branch in order to make changes")
+            raise plain_error(
+                400, f"A branch called '{name}' already exists. Switch to that branch in order to make changes"
+            )
         parent = repository.resolve(wanted.get("start_sha") or wanted["start_branch"])
     if parent is None and repository.branches():
         raise plain_error(400, "You can only create or edit files when you are on a branch")

@@ -8,7 +8,16 @@ from starlette.responses import Response
 
 from sandbox.gitlab import entities, runner_tokens
 from sandbox.gitlab.endpoint import (
-    ApiError, Call, Endpoint, Parameter, answer, declared, error, no_content, not_found, plain_error,
+    ApiError,
+    Call,
+    Endpoint,
+    Parameter,
+    answer,
+    declared,
+    error,
+    no_content,
+    not_found,
+    plain_error,
 )  # fmt: skip
 from sandbox.gitlab.job_queue import serves_project
 from sandbox.gitlab.pagination import jobs_page, page
@@ -17,6 +26,7 @@ from sandbox.gitlab.rest.pipelines import with_status
 
 RUNNER_TYPES = ("instance_type", "group_type", "project_type")
 ACCESS_LEVELS = ("not_protected", "ref_protected")
+_STATES = ("active", "paused", "online", "offline", "never_contacted", "stale")
 # What a runner without a system id (before 15.7) is filed under.
 LEGACY_SYSTEM_ID = "<legacy>"
 
@@ -27,9 +37,9 @@ _ATTRIBUTES = (
 )  # fmt: skip
 _FILTERS = (
     Parameter("type", values=RUNNER_TYPES), Parameter("paused", bool),
-    Parameter("status", values=("active", "paused", "online", "offline", "never_contacted", "stale")),
+    Parameter("status", values=_STATES),
     Parameter("tag_list", list), Parameter("version_prefix"),
-    Parameter("scope", values=("specific", "shared", *RUNNER_TYPES, "active", "paused", "online", "offline", "never_contacted", "stale")),
+    Parameter("scope", values=("specific", "shared", *RUNNER_TYPES, *_STATES)),
 )  # fmt: skip
 _UNTAGGED = "can not be empty when runner is not allowed to pick untagged jobs"
 
@@ -38,7 +48,7 @@ _UNTAGGED = "can not be empty when runner is not allowed to pick untagged jobs"
 
 
 def create(call: Call) -> Response:
-    """`POST /user/runners`: instance runners need an administrator, group runners an owner, project runners a maintainer."""
+    """`POST /user/runners`, for an administrator, an owner of the group, or a maintainer of the project."""
     wanted = declared(call.arguments, (Parameter("runner_type", required=True, values=RUNNER_TYPES), *_ATTRIBUTES))
     runner_type = wanted.pop("runner_type")
     project_ids, group_ids = _scope_of_new(call, runner_type)
@@ -220,7 +230,9 @@ def _delete(call: Call, runner: Runner) -> Response:
 
 
 def owned_runners(call: Call) -> Response:
-    return _runner_page(call, [row for row in call.instance.runners.values() if _administers(call, row) and _in_scope(call, row)])
+    return _runner_page(
+        call, [row for row in call.instance.runners.values() if _administers(call, row) and _in_scope(call, row)]
+    )
 
 
 def _in_scope(call: Call, runner: Runner) -> bool:
@@ -236,12 +248,21 @@ def all_runners(call: Call) -> Response:
 
 def project_runners(call: Call) -> Response:
     project = call.project(MAINTAINER)
-    return _runner_page(call, [row for row in call.instance.runners.values() if serves_project(call.instance, row, project.id)])
+    return _runner_page(
+        call, [row for row in call.instance.runners.values() if serves_project(call.instance, row, project.id)]
+    )
 
 
 def group_runners(call: Call) -> Response:
     group = call.group(OWNER)
-    return _runner_page(call, [row for row in call.instance.runners.values() if group.id in row.group_ids or row.runner_type == "instance_type"])
+    return _runner_page(
+        call,
+        [
+            row
+            for row in call.instance.runners.values()
+            if group.id in row.group_ids or row.runner_type == "instance_type"
+        ],
+    )
 
 
 def _runner_page(call: Call, rows: list[Runner]) -> Response:
@@ -252,7 +273,10 @@ def _runner_page(call: Call, rows: list[Runner]) -> Response:
 
 
 def _passes(call: Call, runner: Runner, wanted: dict[str, Any]) -> bool:
-    state = {entities.contact_status(call.instance, runner.contacted_at, runner.created_at), "paused" if runner.paused else "active"}
+    state = {
+        entities.contact_status(call.instance, runner.contacted_at, runner.created_at),
+        "paused" if runner.paused else "active",
+    }
     kind = {runner.runner_type, "shared" if runner.runner_type == "instance_type" else "specific"}
     version = max((manager.version or "" for manager in runner.managers.values()), default="")
     return all((
@@ -291,7 +315,17 @@ def update(call: Call) -> Response:
     _require_administration(call, runner)
     wanted = declared(call.arguments, (*_ATTRIBUTES, Parameter("active", bool)))
     if not wanted:
-        names = ("description", "active", "paused", "tag_list", "run_untagged", "locked", "access_level", "maximum_timeout", "maintenance_note")
+        names = (
+            "description",
+            "active",
+            "paused",
+            "tag_list",
+            "run_untagged",
+            "locked",
+            "access_level",
+            "maximum_timeout",
+            "maintenance_note",
+        )
         raise ApiError(400, {"error": f"{', '.join(names)} are missing, at least one parameter must be provided"})
     if "active" in wanted:
         if "paused" in wanted:
@@ -326,10 +360,15 @@ def runner_jobs(call: Call) -> Response:
         raise error(403, "No access granted")
     _require_administration(call, runner)
     wanted = declared(call.arguments, (
-        Parameter("system_id"), Parameter("status"), Parameter("order_by", values=("id",)), Parameter("sort", values=("asc", "desc")),
+        Parameter("system_id"), Parameter("status"), Parameter("order_by", values=("id",)),
+        Parameter("sort", values=("asc", "desc")),
     ))  # fmt: skip
     rows = [job for job in call.instance.jobs.values() if job.runner_id == runner.id]
-    rows = [job for job in rows if call.instance.project_role(call.caller, call.instance.projects[job.project_id]) >= REPORTER]
+    rows = [
+        job
+        for job in rows
+        if call.instance.project_role(call.caller, call.instance.projects[job.project_id]) >= REPORTER
+    ]
     if wanted.get("system_id"):
         rows = [job for job in rows if job.runner_info is not None and job.runner_info.system_id == wanted["system_id"]]
     if wanted.get("status"):
@@ -347,7 +386,10 @@ def assign(call: Call) -> Response:
         raise error(403, "Runner is locked")
     _require_administration(call, runner)
     if runner.runner_type == "instance_type" or project.id in runner.project_ids:
-        raise error(400, "Runner has already been taken" if project.id in runner.project_ids else "Runner is not a project runner")
+        raise error(
+            400,
+            "Runner has already been taken" if project.id in runner.project_ids else "Runner is not a project runner",
+        )
     runner.project_ids.append(project.id)
     call.instance.tick()
     return answer(entities.runner(call.instance, runner), 201)
@@ -361,7 +403,12 @@ def unassign(call: Call) -> Response:
         raise not_found("Runner")
     if runner.project_ids[0] == project.id:
         reason = "Only one project associated with the runner. Please remove the runner instead"
-        raise error(403, reason if len(runner.project_ids) == 1 else "You cannot unassign a runner from the owner project. Delete the runner instead")
+        raise error(
+            403,
+            reason
+            if len(runner.project_ids) == 1
+            else "You cannot unassign a runner from the owner project. Delete the runner instead",
+        )
     runner.project_ids.remove(project.id)
     return no_content()
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from sandbox.gitlab import entities
 from sandbox.gitlab.access import ALL_SCOPES
-from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, answer, declared, not_found, Parameter
+from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, Parameter, answer, declared, not_found
 from sandbox.gitlab.pagination import page
 
 
@@ -40,7 +40,9 @@ def user(call: Call) -> Response:
 
 def own_token(call: Call) -> Response:
     if call.token is None:
-        raise ApiError(400, {"message": "400 Bad request - This endpoint requires token type to be a personal access token"})
+        raise ApiError(
+            400, {"message": "400 Bad request - This endpoint requires token type to be a personal access token"}
+        )
     return answer(entities.access_token(call.token))
 
 

@@ -9,7 +9,17 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from sandbox.gitlab import entities
-from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared, error, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import (
+    Call,
+    Endpoint,
+    Parameter,
+    answer,
+    declared,
+    error,
+    no_content,
+    not_found,
+    plain_error,
+)
 from sandbox.gitlab.pagination import page
 from sandbox.gitlab.records import MAINTAINER, OWNER, Variable
 
@@ -46,7 +56,9 @@ def _doors(prefix: str, store: Store) -> tuple[Endpoint, ...]:
 
     def created(call: Call) -> Response:
         held = store(call)
-        wanted = declared(call.arguments, (Parameter("key", required=True), Parameter("value", required=True), *_FIELDS))
+        wanted = declared(
+            call.arguments, (Parameter("key", required=True), Parameter("value", required=True), *_FIELDS)
+        )
         if wanted["key"] in held:
             raise plain_error(400, {"key": [f"({wanted['key']}) has already been taken"]})
         held[wanted["key"]] = _checked(Variable(**wanted))
