@@ -69,6 +69,10 @@ class Behaviour(Enum):
     )
     IMAGE_PULL_REASON = (16, 1), "an image that cannot be pulled is reported as image_pull_failure"
     RANDOM_POD_NAME = (16, 2), "the manager names the pod itself; before, the API server did by generateName (recorded)"
+    CLEANUP_ALWAYS = (
+        (15, 0),
+        "a last stage cleans up, even without file variables; 14.7 skips it then (recorded); assumed from 15.0",
+    )
     CLAIM_VARIABLES = (16, 3), "variables in the name of a pvc volume are expanded"
     BACKGROUND_DELETION = (16, 4), "pods are deleted with background propagation; before, foreground"
     ACTIVE_DEADLINE = (16, 5), "activeDeadlineSeconds is the job's timeout and a second"

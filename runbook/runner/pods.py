@@ -252,7 +252,7 @@ class _Job:
         return [{"name": secret} for secret in secrets if secret]
 
     def _image(self) -> str:
-        image = str(self.job.get("image", {}).get("name") or self.kubernetes.get("image", ""))
+        image = str((self.job.get("image") or {}).get("name") or self.kubernetes.get("image", ""))
         if not image:
             raise ConfigTomlError(NO_IMAGE, where="[runners.kubernetes] image", allowed="the name of an image")
         expanded = self.variables.expand(image)
@@ -261,7 +261,7 @@ class _Job:
         return expanded
 
     def _build(self) -> Manifest:
-        image = self.job.get("image", {}) or {}
+        image = self.job.get("image") or {}
         return self._container(
             "build",
             self._image(),

@@ -198,7 +198,7 @@ def _builds_dir_is_shared(runner: Mapping[str, Any]) -> bool:
 
 def of_job(runner: Mapping[str, Any], job: Mapping[str, Any], version: Version, given: Assignment) -> Variables:
     """All variables of a job, in the runner's order, each expanded once."""
-    image = str(job.get("image", {}).get("name") or runner.get("kubernetes", {}).get("image", ""))
+    image = str((job.get("image") or {}).get("name") or runner.get("kubernetes", {}).get("image", ""))
     own = [Variable(name, str(default).lower()) for name, default in flags(version).items()]
     own += [Variable("CI_JOB_IMAGE", image)] if image else []
     own += [Variable("CI_RUNNER_SHORT_TOKEN", short_token(str(runner.get("token", "")), version))]

@@ -1,0 +1,3 @@
+module gitlab-ci-on-eci/sandbox/gitlab-runner-helper
+
+go 1.26
