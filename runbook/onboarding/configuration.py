@@ -13,236 +13,33 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook.clients import connect, secrets
+from runbook.clients import connect
 from runbook.clients.host_file import HostFile
-from runbook.clients.kubernetes import known
 from runbook.eci import charges, specs
 from runbook.eci.quote import Quote
-from runbook.errors import GitLabForbidden, GitLabNotFound, PlanError, RunbookError
+from runbook.errors import PlanError, RunbookError
 from runbook.moments import Clock
 from runbook.onboarding import install_script, registration, runner_section
+from runbook.onboarding.configuration_facts import TITLE, Facts, certificate_path, look, own_account
 from runbook.onboarding.install_script import Certificate
 from runbook.onboarding.registration import RegisteredRunner, TokenState
 from runbook.onboarding.runner_section import Wiring
 from runbook.plan import Action, Change, Plan, unified_diff
-from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
+from runbook.report import Check, Report
 from runbook.runner import job_marks, keys, pods
 from runbook.runner.config_toml import Document, Runner, shown
 from runbook.runner.version import Version
-from runbook.runner.version import parse as parse_version
-from runbook.settings import Settings, locate
+from runbook.settings import Settings
 
 if TYPE_CHECKING:
     from runbook.clients.gitlab import GitLabClient
-    from runbook.clients.kubernetes import Cluster
 
-TITLE = "Configuration of the runner"
-
-OLDEST_ASSUMED = Version(13, 6, 0)
-"""The version of the article of 2020: taken where neither the card nor GitLab names one, so that every key written is known."""
+__all__ = ["Facts", "apply", "look", "plan"]
 
 NOT_YET = "(not there yet)"
 """Stands for a token that an earlier notebook has not made, in a plan that is only shown."""
 
 PUBLIC_FILE, PRIVATE_FILE = 0o644, 0o600
-
-
-# -- facts ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What there is: the file, the accesses that earlier notebooks made, the runner in GitLab. Its faces show no secret."""
-
-    file: HostFile
-    """config.toml on this host, or its copy."""
-    document: Document | None
-    """Its content; None where there is no file."""
-    result: HostFile | None
-    """For place copy: what an earlier run wrote."""
-    version: Version
-    version_source: str
-    gitlab_url: str
-    clone_url: str | None
-    host: str
-    """The API server as the runner's host will reach it."""
-    certificate: str | None = field(repr=False)
-    """The CA of the API server, PEM; None where the system's own CAs vouch for it."""
-    certificate_file: HostFile | None
-    """What is on this host where the runner will look for that CA; None for place copy."""
-    needs_eci_label: bool
-    runner_token: str | None = field(repr=False)
-    kubernetes_token: str | None = field(repr=False)
-    runner_token_state: TokenState
-    runner: RegisteredRunner | Unknown | None
-    """The runner in GitLab that the stored token belongs to."""
-    rotated_token: str | None = field(default=None, repr=False)
-    """A token in our section that GitLab accepts while it refuses the stored one: gitlab-runner has rotated it."""
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON, without any token."""
-        return {
-            "path": str(self.file.path),
-            "target": str(self.file.target),
-            "exists": self.file.exists,
-            "sha256": self.file.sha256 if self.file.exists else None,
-            "mode": f"{self.file.mode:04o}" if self.file.exists else None,
-            "sections": [str(runner) for runner in self.document.runners] if self.document else [],
-            "version": str(self.version),
-            "version_source": self.version_source,
-            "gitlab_url": self.gitlab_url,
-            "host": self.host,
-            "needs_eci_label": self.needs_eci_label,
-            "runner_token": self.runner_token_state.value,
-            "kubernetes_token": "present" if self.kubernetes_token else "absent",
-            "runner": self._runner_text,
-        }
-
-    @property
-    def _runner_text(self) -> str:
-        if self.runner is None:
-            return "unknown to this run: no valid token is stored"
-        if isinstance(self.runner, Unknown):
-            return str(self.runner)
-        state = "paused" if self.runner.paused else "active"
-        return f"{self.runner.id} {self.runner.description} ({state}, tags {', '.join(self.runner.tags) or 'none'})"
-
-    def summary(self) -> dict[str, str]:
-        """The lines that the notebook shows."""
-        link = f" → {self.file.target}" if self.file.is_link else ""
-        sections = (
-            [f"line {runner.line}: {runner.name or '(no name)'}" for runner in self.document.runners]
-            if self.document
-            else []
-        )
-        return {
-            "config.toml": f"{self.file.path}{link}" if self.file.exists else f"{self.file.path}: not there",
-            "sections": "\n".join(sections) or "none",
-            "gitlab-runner": f"{self.version} ({self.version_source})",
-            "API server for the runner": self.host,
-            "runner's token": self.runner_token_state.value,
-            "cluster's token": "present" if self.kubernetes_token else "absent",
-            "runner in GitLab": self._runner_text,
-        }
-
-    def __str__(self) -> str:
-        return text_pairs(TITLE, self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
-
-
-# -- look -------------------------------------------------------------------------------------------------------------
-
-
-def look(cluster: Cluster, gitlab: GitLabClient, settings: Settings) -> Facts:
-    """Read the file, the stored tokens, the runner in GitLab and the nodes of the cluster; change nothing.
-
-    Raises ConfigTomlError for a file that cannot be read as gitlab-runner would, GitLabError and KubernetesError for a lost connection.
-    """
-    card = settings.config
-    file = HostFile.read(_path(settings))
-    document = Document.parse(file.data, str(file.path)) if file.data is not None else None
-    url = secrets.resolve(settings.gitlab.runner_url or settings.gitlab.url).rstrip("/")
-    token = _secret(settings.runner.token, cluster)
-    state = registration.stored_token(gitlab, settings, cluster)
-    runner = _runner(gitlab, state.runner_id)
-    known_id = state.runner_id if isinstance(runner, RegisteredRunner) else None
-    sections = runner_section.ours(document, settings, url=url, token=token, runner_id=known_id) if document else []
-    rotated = _rotated(gitlab, sections, token) if state.state is TokenState.REFUSED else None
-    version, source = _version(gitlab, settings, document, url, known_id)
-    nodes = known(lambda: cluster.list("Node"))
-    certificate = cluster.certificate_authority
-    return Facts(
-        file=file,
-        document=document,
-        result=HostFile.read(locate(card.result_path)) if card.place == "copy" else None,
-        version=version,
-        version_source=source,
-        gitlab_url=url,
-        clone_url=secrets.resolve(settings.gitlab.clone_url) if settings.gitlab.clone_url else None,
-        host=secrets.resolve(settings.access.host) if settings.access.host else cluster.server,
-        certificate=certificate,
-        certificate_file=HostFile.read(Path(_certificate_path(settings)))
-        if certificate and card.place == "host"
-        else None,
-        needs_eci_label=runner_section.needs_eci_label(settings, None if isinstance(nodes, Unknown) else nodes),
-        runner_token=token,
-        kubernetes_token=_secret(settings.access.token, cluster) if _own_account(settings) else None,
-        runner_token_state=state.state,
-        runner=runner,
-        rotated_token=rotated,
-    )
-
-
-def _path(settings: Settings) -> Path:
-    """The file that is read: on this host, or the copy."""
-    return locate(settings.config.path if settings.config.place == "host" else settings.config.copy_path)
-
-
-def _certificate_path(settings: Settings) -> str:
-    """Where the runner's host has, or will have, the API server's CA: an absolute path."""
-    if settings.access.ca_file:
-        return str(Path(settings.access.ca_file).absolute())
-    beside = locate(settings.config.path) if settings.config.place == "host" else Path(settings.config.path)
-    return str(beside.absolute().parent / f"kubernetes-ca-{settings.name}.crt")
-
-
-def _own_account(settings: Settings) -> bool:
-    return settings.access.account == "service-account"
-
-
-def _secret(reference: str, cluster: Cluster) -> str | None:
-    return secrets.resolve(reference, cluster) if secrets.exists(reference, cluster) else None
-
-
-def _runner(gitlab: GitLabClient, runner_id: int | None) -> RegisteredRunner | Unknown | None:
-    if runner_id is None:
-        return None
-    try:
-        return RegisteredRunner.from_api(gitlab.get(f"/runners/{runner_id}", what=f"runner {runner_id}"))
-    except (GitLabForbidden, GitLabNotFound) as error:
-        return Unknown(error.problem.rstrip("."))
-
-
-def _rotated(gitlab: GitLabClient, sections: Sequence[Runner], stored: str | None) -> str | None:
-    """The token of our one section where GitLab accepts it: the process rotates a token that expires, and writes it into the file."""
-    token = str(sections[0].get("token") or "") if len(sections) == 1 else ""
-    if not token or token == stored:
-        return None
-    return token if registration.verify(gitlab, token).state is TokenState.VALID else None
-
-
-def _version(
-    gitlab: GitLabClient, settings: Settings, document: Document | None, url: str, runner_id: int | None
-) -> tuple[Version, str]:
-    """The runner program's version and who says so. One process serves every section, so the others' managers tell it, too."""
-    if settings.runner.version:
-        return parse_version(settings.runner.version), f"{settings.card}: runner.version"
-    sections = document.runners if document else ()
-    others = [runner.get("id") for runner in sections if runner_section.same_address(str(runner.get("url") or ""), url)]
-    for number in dict.fromkeys(id for id in (runner_id, *others) if isinstance(id, int) and id > 0):
-        versions = _manager_versions(gitlab, number)
-        if versions:
-            return min(versions), f"GitLab's managers of runner {number}"
-    return OLDEST_ASSUMED, "assumed, the oldest supported: neither the card (runner.version) nor GitLab names one"
-
-
-def _manager_versions(gitlab: GitLabClient, runner_id: int) -> list[Version]:
-    """Versions of the processes that poll as this runner, without those that GitLab does not tell or that are no releases."""
-    try:
-        managers = gitlab.list(f"/runners/{runner_id}/managers", what=f"the managers of runner {runner_id}")
-    except (GitLabForbidden, GitLabNotFound):
-        return []
-    versions = []
-    for manager in managers:
-        try:
-            versions.append(parse_version(str(manager.get("version") or "")))
-        except ValueError:
-            continue
-    return versions
 
 
 # -- plan -------------------------------------------------------------------------------------------------------------
@@ -297,7 +94,7 @@ def plan(facts: Facts, settings: Settings) -> Plan:
 
 
 def _wiring(facts: Facts, settings: Settings) -> Wiring:
-    own = _own_account(settings)
+    own = own_account(settings)
     runner = facts.runner if isinstance(facts.runner, RegisteredRunner) else None
     return Wiring(
         version=facts.version,
@@ -305,7 +102,7 @@ def _wiring(facts: Facts, settings: Settings) -> Wiring:
         token=facts.rotated_token or facts.runner_token or NOT_YET,
         runner_id=runner.id if runner else None,
         host=facts.host if own else None,
-        ca_file=_certificate_path(settings) if own and facts.certificate else None,
+        ca_file=certificate_path(settings) if own and facts.certificate else None,
         clone_url=facts.clone_url,
         bearer_token=(facts.kubernetes_token or NOT_YET) if own else None,
         needs_eci_label=facts.needs_eci_label,
@@ -314,7 +111,7 @@ def _wiring(facts: Facts, settings: Settings) -> Wiring:
 
 def _waiting_for(facts: Facts, settings: Settings) -> str:
     missing = []
-    if _own_account(settings) and facts.kubernetes_token is None:
+    if own_account(settings) and facts.kubernetes_token is None:
         missing.append(f"notebook 20 (no cluster token at {settings.access.token})")
     if facts.runner_token is None:
         missing.append(f"notebook 40 (no runner token at {settings.runner.token})")
@@ -328,7 +125,7 @@ def _notes(facts: Facts, settings: Settings, wiring: Wiring) -> dict[str, str]:
     dropped = runner_section.left_out(settings, wiring, _NEWEST)
     if dropped:
         notes["left out"] = f"{', '.join(dropped)}: not known to {facts.version}"
-    if not _own_account(settings):
+    if not own_account(settings):
         notes["cluster's account"] = (
             "the kubeconfig of the user that the gitlab-runner service runs as: put it at that user's ~/.kube/config, mode 0600"
         )
@@ -359,12 +156,12 @@ def _quote(section: dict[str, Any], services: Sequence[str], version: Version, s
     pod = pods.job_pod(section, pods.sample_job(services=services), version)
     found = specs.for_pod(pod, region=settings.region)
     quote = Quote((), found, charges.list_price(found, site=settings.site), settings.site)
-    return f"{quote.headline}\n{found.rule}" + (f"\n{quote.price.reason}" if quote.price.reason else "")
+    return f"{quote.headline} ({found.rule})" + (f" {quote.price.reason}" if quote.price.reason else "")
 
 
 def _certificate_change(facts: Facts, settings: Settings) -> list[Change]:
     file = facts.certificate_file
-    if not file or not facts.certificate or not _own_account(settings):
+    if not file or not facts.certificate or not own_account(settings):
         return []
     data = facts.certificate.encode()
     if file.data is not None and data.strip() in file.data:
@@ -388,51 +185,47 @@ def _file_changes(
     facts: Facts, settings: Settings, before: Document, after: Document, found: list[Runner]
 ) -> list[Change]:
     """The change of config.toml itself; for place copy, of the result and of the script that installs it."""
+    checks = (_ignored_keys(after, facts.version, _marked(after, settings)), *_privacy(facts.file))
     action = Action.CREATE if not facts.file.exists else Action.KEEP if after.data == facts.file.data else Action.UPDATE
-    checks = (_ignored_keys(after, facts.version, _marked(after, settings)),)
-    reason = _reason(before, after, found)
-    diff = _diff(before, after, found)
-    if settings.config.place == "host" or action is Action.KEEP:
-        desired = Write(facts.file, after.data, keeps_backup=True, checks=checks)
-        return [Change(action, "config.toml", str(facts.file.path), reason, diff, desired)]
-    result = facts.result or HostFile.read(locate(settings.config.result_path))
-    script = _script(facts, settings, after, result)
-    if result.data == after.data and script.file.data == script.data:
-        waiting = f"written by an earlier run; if it is not installed yet: {_install(script, result).splitlines()[0]}"
-        return [
-            Change(
-                Action.KEEP, "config.toml", str(result.path), waiting, desired=Write(result, after.data, checks=checks)
-            )
-        ]
-    reason = f"for {settings.config.path}: {reason}"
+    reason, diff = _reason(before, after, found), _diff(before, after, found)
+    if action is Action.KEEP or facts.result is None or facts.script is None:
+        write = Write(facts.file, after.data, keeps_backup=True, checks=checks)
+        return [Change(action, "config.toml", str(facts.file.path), reason, diff, write)]
+    result = Write(facts.result, after.data, PRIVATE_FILE, checks=checks)
+    script = Write(facts.script, _script(facts, settings, after, facts.script.path.name), PRIVATE_FILE)
+    written = facts.result.data == result.data and facts.script.data == script.data
+    if written:
+        action, reason, diff = Action.KEEP, "written by an earlier run", ""
     return [
-        Change(
-            action,
-            "config.toml",
-            str(result.path),
-            reason,
-            diff,
-            Write(result, after.data, PRIVATE_FILE, checks=checks),
-        ),
-        Change(action, "install script", str(script.file.path), "guarded by the SHA-256 of the copy", desired=script),
+        Change(action, "config.toml", str(facts.result.path), f"for {settings.config.path}: {reason}", diff, result),
+        Change(action, "install script", str(facts.script.path), "guarded by the SHA-256 of the copy", desired=script),
     ]
 
 
-def _script(facts: Facts, settings: Settings, after: Document, result: HostFile) -> Write:
-    path = result.path.with_name(f"{result.path.name}.install.sh")
+def _script(facts: Facts, settings: Settings, after: Document, name: str) -> bytes:
     certificate = (
-        Certificate(_certificate_path(settings), facts.certificate, replaces=settings.access.ca_file is None)
-        if facts.certificate and _own_account(settings)
+        Certificate(certificate_path(settings), facts.certificate, replaces=settings.access.ca_file is None)
+        if facts.certificate and own_account(settings)
         else None
     )
-    text = install_script.script(
-        settings.config.path, path.name, old_sha256=facts.file.sha256, new_sha256=after.sha256, certificate=certificate
-    )
-    return Write(HostFile.read(path), text.encode(), PRIVATE_FILE)
+    return install_script.script(
+        settings.config.path, name, old_sha256=facts.file.sha256, new_sha256=after.sha256, certificate=certificate
+    ).encode()
 
 
-def _install(script: Write, result: HostFile) -> str:
-    return install_script.install(script.file.path, result.path)
+def _privacy(file: HostFile) -> list[Check]:
+    """The file holds tokens in clear text; gitlab-runner itself gives it the mode 0600."""
+    if not file.exists or not file.mode & 0o077:
+        return []
+    return [
+        Check.warned(
+            "config-toml-mode",
+            "Only its owner can read config.toml",
+            f"{file.path} has mode {file.mode:04o}, and holds tokens",
+            expected="mode 0600",
+            remedy=f"chmod 600 {file.path}",
+        )
+    ]
 
 
 def _reason(before: Document, after: Document, found: list[Runner]) -> str:
@@ -450,9 +243,8 @@ def _diff(before: Document, after: Document, found: list[Runner]) -> str:
     """Of our section and of `concurrent` alone: no line of another runner is shown."""
     path = found[0].path if found else ("runners", len(before.runners))
     section = before.section_text(path) if found else ""
-    return unified_diff(
-        _top(before) + shown(section), _top(after) + shown(after.section_text(path), section), "config.toml"
-    )
+    now, then = shown(section), shown(after.section_text(path), section)
+    return unified_diff(f"{_top(before)}\n{now}", f"{_top(after)}\n{then}", "config.toml")
 
 
 def _top(document: Document) -> str:
@@ -686,7 +478,7 @@ def _installed(plan: Plan) -> list[Check]:
         Check.skipped(
             "config-toml-installed",
             "The new config.toml is installed on the runner's host",
-            f"that is yours to do:\n{_install(scripts[0], results[0].file)}",
+            f"that is yours to do:\n{install_script.install(scripts[0].file.path, results[0].file.path)}",
         )
     ]
 
