@@ -221,6 +221,13 @@ class Cluster:
         return Cluster(other, source="a bearer token", context=None, timeout=self.timeout, clock=self.clock)
 
     @property
+    def client_version(self) -> str:
+        """Version of the official client; its first number is the Kubernetes minor version that it was made for."""
+        from kubernetes import __version__
+
+        return str(__version__)
+
+    @property
     def certificate_authority(self) -> str | None:
         """The CA certificate that the server's is checked against, PEM; None where the system's own are used."""
         path = self._api.configuration.ssl_ca_cert
@@ -421,11 +428,18 @@ class Cluster:
             headers["Content-Type"] = content_type
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         seconds = timeout or self.timeout
-        # One more try at connecting, and patience where a server that answers asks for it; a change is never sent twice.
+        # Patience where a server that answers asks for it. A change is never sent twice.
         retries = urllib3.Retry(
-            connect=1, read=0, redirect=0, other=0, status=3, status_forcelist=(429, 503), allowed_methods=("GET",),
-            backoff_factor=0.2, raise_on_status=False,
-        )  # fmt: skip
+            connect=0,
+            read=0,
+            redirect=0,
+            other=0,
+            status=3,
+            status_forcelist=(429, 503),
+            allowed_methods=("GET",),
+            backoff_factor=0.2,
+            raise_on_status=False,
+        )
         try:
             answer = self._api.rest_client.pool_manager.request(
                 method,
@@ -468,7 +482,7 @@ class Cluster:
                 remedy="Check the address; a name under cs.aliyuncs.com resolves inside the cluster's VPC only.",
                 page="#api-server",
             )
-        if isinstance(cause, wire.TimeoutError):
+        if isinstance(cause, wire.TimeoutError) and not isinstance(cause, wire.NewConnectionError):
             waiting = "no connection" if isinstance(cause, wire.ConnectTimeoutError) else "no answer"
             return KubernetesError(
                 f"The API server is slow or out of reach: {waiting} within {seconds:g} s.",
@@ -484,11 +498,11 @@ class Cluster:
                 remedy="Check HTTPS_PROXY, or name the server in NO_PROXY.",
                 page="#api-server",
             )
-        refused = isinstance(getattr(cause, "__cause__", None), ConnectionRefusedError) or "refused" in str(cause)
+        refused = isinstance(cause.__cause__, ConnectionRefusedError)
         return KubernetesError(
             "The API server refuses connections: nothing listens at this address."
             if refused
-            else f"The connection to the API server broke ({type(cause).__name__}).",
+            else f"The connection to the API server broke ({type(cause.__cause__ or cause).__name__}).",
             where=where,
             remedy="Compare the address with the cluster's page in the console; is the cluster running?",
             page="#api-server",

@@ -306,8 +306,6 @@ def look(client: Cluster, settings: Settings) -> Facts:
 
     Raises KubernetesError where the server cannot be reached or does not know the account: nothing else can be known then.
     """
-    from kubernetes import __version__ as client_version
-
     version = client.version()
     user = client.whoami()
     runner_server = secrets.resolve(settings.access.host, client).rstrip("/") if settings.access.host else client.server
@@ -320,7 +318,7 @@ def look(client: Cluster, settings: Settings) -> Facts:
         server=client.server,
         runner_server=runner_server,
         user=user,
-        client_version=client_version,
+        client_version=client.client_version,
         version=version,
         nodes=read_nodes(client),
         instances=read_instances(client),
