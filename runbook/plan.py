@@ -209,5 +209,7 @@ def projection(live: Any, desired: Any) -> Any:
 def _shown(manifest: dict[str, Any]) -> dict[str, Any]:
     if manifest.get("kind") != "Secret":
         return manifest
-    hidden = {part: dict.fromkeys(manifest[part], "(hidden)") for part in ("data", "stringData") if part in manifest}
+    hidden: dict[str, Any] = {
+        part: dict.fromkeys(manifest[part], "(hidden)") for part in ("data", "stringData") if part in manifest
+    }
     return {**manifest, **hidden}
