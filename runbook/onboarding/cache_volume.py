@@ -380,6 +380,8 @@ def _volume_change(facts: CacheVolumeFacts, settings: Settings) -> Part:
         return None, None
     if facts.volume is None:
         return change_for(persistent_volume(settings), None), None
+    if facts.volume["metadata"].get("deletionTimestamp"):
+        return None, _leaving("cache-volume", _VOLUME_TITLE, facts.volume)
     live, wanted = source_of(facts.volume), wanted_source(settings)
     kept_for = _claim_of(facts.volume)
     ours = f"{settings.kubernetes.namespace}/{settings.cache.claim}"
@@ -387,8 +389,6 @@ def _volume_change(facts: CacheVolumeFacts, settings: Settings) -> Part:
         return None, _volume_taken(name, kept_for, settings)
     if _phase(facts.volume) == "Released" or (facts.claim is None and _bound_to_a_ghost(facts.volume)):
         return None, _volume_released(name, ours)
-    if facts.volume["metadata"].get("deletionTimestamp"):
-        return None, _volume_leaving(name)
     same = live.data == wanted.data if live.driver == FLEX_DRIVER else live == wanted
     if not same:
         return None, _volume_differs(facts.volume, settings)
@@ -411,6 +411,8 @@ def _claim_change(facts: CacheVolumeFacts, settings: Settings) -> Part:
     if facts.claim is None:
         live = facts.volume if isinstance(facts.volume, dict) else None
         return change_for(persistent_volume_claim(settings, live), None), None
+    if facts.claim["metadata"].get("deletionTimestamp"):
+        return None, _leaving("cache-claim", _CLAIM_TITLE, facts.claim)
     named = facts.claim.get("spec", {}).get("volumeName")
     if named and named != settings.cache.volume:
         return None, _claim_elsewhere(facts, settings)
@@ -523,13 +525,14 @@ def _volume_released(name: str, claim: str) -> Check:
     )
 
 
-def _volume_leaving(name: str) -> Check:
+def _leaving(id: str, title: str, manifest: Manifest) -> Check:
     return Check.failed(
-        "cache-volume",
-        _VOLUME_TITLE,
-        f"volume {name} is being deleted",
-        expected="a volume that stays",
-        remedy="Wait until it is gone (its claim must go first), then run this notebook again.",
+        id,
+        title,
+        f"{_name(manifest)} is being deleted",
+        expected="one that stays, or none",
+        remedy="Wait until it is gone, then run this notebook again. A claim goes when no pod uses it any more,\n"
+        "a volume when its claim is gone.",
     )
 
 
