@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _serve(asked: argparse.Namespace, directory: Path, listener: socket.socket, url: str) -> None:
     options = Options(
         flavour=asked.flavour, version=asked.version, registration_tokens=asked.registration_tokens == "on",
-        requests_per_minute=asked.rate_limit, trace_update_interval=asked.trace_update_interval,
+        requests_per_minute=asked.rate_limit, long_poll_seconds=asked.long_poll,
+        trace_update_interval=asked.trace_update_interval,
     )  # fmt: skip
     instance = Instance(options=options, url=url, directory=directory, now=utc_now)
     tokens = plant(instance)
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rate-limit", type=int, help="requests a minute and caller (gitlab.com: 2000, self-managed: none)"
     )
+    parser.add_argument("--long-poll", type=float, default=0.0, help="seconds that a job request may wait for a job")
     parser.add_argument(
         "--trace-update-interval", type=int, default=3, help="seconds that runners wait between trace updates"
     )

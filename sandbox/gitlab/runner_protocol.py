@@ -38,7 +38,7 @@ _LOOK_SECONDS = 0.05
 
 
 async def hold(call: Call) -> None:
-    """Long polling, GitLab Workhorse's part: a request with a known `last_update` waits for news, or for the time set."""
+    """Long polling, as GitLab Workhorse does it: with a known `last_update` a request waits for news or its time."""
     runner = call.instance.find_runner(str(call.arguments.get("token") or call.header("runner-token") or ""))
     last_update = call.arguments.get("last_update")
     deadline = time.monotonic() + call.instance.options.long_poll_seconds
@@ -64,8 +64,9 @@ def _take(call: Call, runner: Runner, manager: RunnerManager) -> Job | None:
     instance = call.instance
     while (job := job_queue.next_job(instance, runner)) is not None:
         job.runner_id, job.runner_info, job.contacted_at = runner.id, manager, instance.now()
-        if job_queue.missing_features(job, manager.features):
-            pipelines.finish(instance, job, "failed", "runner_unsupported")
+        refusal = _refusal(call, job, manager)
+        if refusal is not None:
+            pipelines.finish(instance, job, "failed", refusal)
             continue
         wanted = job.spec.timeout or instance.projects[job.project_id].build_timeout
         job.timeout = min(wanted, runner.maximum_timeout) if runner.maximum_timeout else wanted
@@ -75,6 +76,15 @@ def _take(call: Call, runner: Runner, manager: RunnerManager) -> Job | None:
             pipelines.begin(instance, job)
         return job
     return None
+
+
+def _refusal(call: Call, job: Job, manager: RunnerManager) -> str | None:
+    """Why the job fails instead of being handed out: artifacts it needs are gone, or the runner lacks a feature."""
+    now = call.instance.now()
+    needed = job_payload.dependencies(call.instance, job)
+    if any(other.artifacts_expire_at is not None and other.artifacts_expire_at < now for other in needed):
+        return "missing_dependency_failure"
+    return "runner_unsupported" if job_queue.missing_features(job, manager.features) else None
 
 
 # ----------------------------------------------------------------------------------------- talking of a job
@@ -103,15 +113,15 @@ def update_job(call: Call) -> Response:
         Parameter("exit_code", int),
     ))  # fmt: skip
     state = wanted.get("state")
-    if state == "running":
-        if job.awaits_acknowledgement:
-            pipelines.begin(call.instance, job)
-    elif state in ("success", "failed"):
+    if state not in (("pending", "running") if job.awaits_acknowledgement else ("running", "success", "failed")):
+        return JSONResponse("400", status_code=400)
+    if state in ("success", "failed"):
         ended = "canceled" if job.status == "canceling" else state
         pipelines.finish(call.instance, job, ended, wanted.get("failure_reason"), wanted.get("exit_code"))
-    else:
-        return JSONResponse("400", status_code=400)
-    return JSONResponse("200", headers={"Job-Status": job.status, **_interval(call)})
+        return JSONResponse("200")
+    if state == "running" and job.awaits_acknowledgement:
+        pipelines.begin(call.instance, job)
+    return JSONResponse("200", headers={"Job-Status": job.status})
 
 
 def append_trace(call: Call) -> Response:
@@ -128,12 +138,11 @@ def append_trace(call: Call) -> Response:
         raise ApiError(403, {"error": "403 Forbidden"})
     # Our own token must not be readable in a trace, whatever the runner masked.
     job.trace += call.body.replace(job.token.encode(), b"x" * len(job.token))
-    headers = {"Job-Status": job.status, "Range": f"0-{len(job.trace)}", **_interval(call)}
+    headers = {
+        "Job-Status": job.status, "Range": f"0-{len(job.trace)}",
+        "X-GitLab-Trace-Update-Interval": str(call.instance.options.trace_update_interval),
+    }  # fmt: skip
     return Response(b"", status_code=202, media_type="text/plain", headers=headers)
-
-
-def _interval(call: Call) -> dict[str, str]:
-    return {"X-GitLab-Trace-Update-Interval": str(call.instance.options.trace_update_interval)}
 
 
 # ---------------------------------------------------------------------------------------------- artifacts
