@@ -1,0 +1,223 @@
+"""What notebook 20 plans, without any cluster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runbook.errors import PlanError
+from runbook.onboarding import access
+from runbook.onboarding.access import Facts, Token
+from runbook.plan import Action, Plan
+from runbook.report import Unknown
+from runbook.runner.version import parse
+from runbook.settings import Settings
+
+OWNER = "system:serviceaccount:gitlab-ci:gitlab-runner"
+
+
+def settings(version: str | None = None, **access_section: Any) -> Settings:
+    values = {
+        "name": "test",
+        "region": "cn-hangzhou",
+        "cache": {"enabled": False},
+        "gitlab": {"url": "https://gitlab.example.com"},
+        "runner": {"version": version} if version else {},
+        "access": access_section,
+        "smoke": {"project": "a/b"},
+    }
+    return Settings.parse(values, where="card.yaml")
+
+
+def verbs(version: str | None) -> dict[str, set[str]]:
+    """The Role of a version: resource -> verbs."""
+    held: dict[str, set[str]] = {}
+    for rule in access.role(settings(version)).rules:
+        held.setdefault(rule.resource, set()).update(rule.verbs)
+    return held
+
+
+EMPTY = Facts(namespace=None, token=Token("absent"), user="admin")
+
+
+def applied(card: Settings) -> Facts:
+    """The facts after the plan of this card was carried out, as the API server returns them: with more fields."""
+    live = {
+        name: {**manifest, "metadata": {**manifest["metadata"], "uid": "1", "managedFields": []}}
+        for name, manifest in access.manifests(card).items()
+    }
+    return Facts(**live, token=Token("works", OWNER), user="admin", administrator=True)
+
+
+def actions(plan: Plan) -> dict[str, str]:
+    return {change.kind: change.action.value for change in plan.changes}
+
+
+# -- the Role
+
+
+@pytest.mark.parametrize(
+    ("version", "resources"),
+    [
+        ("13.6", {"pods", "pods/exec", "secrets"}),
+        ("14.7", {"pods", "pods/exec", "pods/attach", "pods/log", "secrets", "configmaps"}),
+        ("15.7.3", {"pods", "pods/exec", "pods/attach", "pods/log", "secrets", "configmaps"}),
+        ("15.8", {"pods", "pods/exec", "pods/attach", "pods/log", "secrets"}),
+        ("18.0", {"pods", "pods/exec", "pods/attach", "pods/log", "secrets", "events"}),
+    ],
+)
+def test_the_role_grows_and_shrinks_with_the_version(version: str, resources: set[str]) -> None:
+    """13.6 execs, 14.0 attaches, ConfigMaps end with 15.7, events begin with 18.0."""
+    assert set(verbs(version)) == resources
+
+
+@pytest.mark.parametrize(("version", "watches"), [("17.8.5", False), ("17.9.0", True), ("19.3", True)])
+def test_pods_are_watched_from_17_9_on(version: str, watches: bool) -> None:
+    """list and watch on pods are given to the versions that use informers only."""
+    assert ({"list", "watch"} <= verbs(version)["pods"]) is watches
+
+
+def test_an_unknown_version_gets_the_lines_of_every_version() -> None:
+    """Where the card names no version, no version's job fails for want of a right."""
+    every = verbs(None)
+    for version in ("13.6", "14.7", "15.8", "17.9", "19.3"):
+        assert all(held <= every[resource] for resource, held in verbs(version).items())
+
+
+def test_each_line_has_a_reason_and_none_is_a_wildcard() -> None:
+    """The Role lists what it gives, each line with its reason."""
+    for rule in access.RULES:
+        assert rule.reason
+        assert "*" not in (rule.resource, *rule.verbs)
+
+
+@pytest.mark.parametrize("face", [str, lambda sheet: sheet._repr_html_()])
+def test_the_role_can_be_read(face: Any) -> None:
+    """Lines, reasons and what was left out stand in both faces."""
+    text = face(access.role(settings("17.9.2")))
+    assert "gitlab-runner 17.9.2" in text
+    assert "pods/exec: create, get" in text
+    assert "only with namespace_per_job" in text
+
+
+def test_until_is_exclusive() -> None:
+    """A line that ends with a version is not given to that version."""
+    rule = next(rule for rule in access.RULES if rule.resource == "configmaps")
+    assert rule.needed_by(parse("15.7.9"))
+    assert not rule.needed_by(parse("15.8.0"))
+
+
+# -- the plan
+
+
+def test_an_empty_cluster_gets_everything_in_order() -> None:
+    """Namespace first, then the account and its Role, the token last."""
+    plan = access.plan(EMPTY, settings())
+    assert [change.kind for change in plan.changes] == [
+        "Namespace", "ServiceAccount", "Role", "RoleBinding", "Secret", "token",
+    ]  # fmt: skip
+    assert {change.action for change in plan.changes} == {Action.CREATE}
+
+
+def test_applied_twice_changes_nothing() -> None:
+    """What is there as planned is kept, whatever else the API server wrote into it."""
+    assert access.plan(applied(settings()), settings()).empty
+
+
+def test_a_namespace_of_somebody_stays_as_it_is() -> None:
+    """A namespace that is there keeps its labels, and gets none of ours."""
+    theirs = {"kind": "Namespace", "metadata": {"name": "gitlab-ci", "labels": {"team": "a"}}}
+    plan = access.plan(replace(EMPTY, namespace=theirs), settings())
+    assert actions(plan)["Namespace"] == "keep"
+
+
+def test_a_newer_runner_updates_the_role_with_a_diff() -> None:
+    """Another version in the card shows which rights come and go before anything is changed."""
+    plan = access.plan(applied(settings("15.7")), settings("18.0"))
+    change = next(change for change in plan.pending)
+    assert (change.kind, change.action) == ("Role", Action.UPDATE)
+    assert len(plan.pending) == 1
+    assert "-  - configmaps" in change.diff
+    assert "+  - events" in change.diff
+
+
+@pytest.mark.parametrize(
+    ("token", "action", "reason"),
+    [
+        (Token("absent"), "create", "written here"),
+        (Token("refused"), "update", "refused by this cluster"),
+        (
+            Token("works", "system:serviceaccount:other:runner"),
+            "update",
+            "belongs to system:serviceaccount:other:runner",
+        ),
+        (Token("works", OWNER), "keep", "works"),
+        (Token("works"), "keep", "works"),
+    ],
+)
+def test_a_token_that_works_is_kept(token: Token, action: str, reason: str) -> None:
+    """Only a token that is absent, refused or somebody else's is written anew."""
+    plan = access.plan(replace(applied(settings()), token=token), settings())
+    change = next(change for change in plan.changes if change.kind == "token")
+    assert change.action.value == action
+    assert reason in change.reason
+    assert change.name == settings().access.token
+
+
+def test_an_unreadable_object_stops_the_plan() -> None:
+    """What could not be read is not taken for absent: the plan stops, with the reason."""
+    plan = access.plan(replace(EMPTY, role=Unknown("This account may not get roles")), settings())
+    assert plan.changes == []
+    with pytest.raises(PlanError, match="may not get roles"):
+        plan.raise_for_blockers()
+
+
+def test_a_binding_to_another_role_is_not_ours() -> None:
+    """Kubernetes does not change a binding's Role: the plan says so instead of deleting somebody's binding."""
+    facts = applied(settings())
+    assert isinstance(facts.role_binding, dict)
+    other = {**facts.role_binding, "roleRef": {**facts.role_binding["roleRef"], "name": "admin"}}
+    plan = access.plan(replace(facts, role_binding=other), settings())
+    assert [check.id for check in plan.blockers] == ["object-immutable"]
+    assert "kubectl delete rolebinding gitlab-runner -n gitlab-ci" in plan.blockers[0].remedy
+
+
+def test_a_secret_of_another_type_is_not_ours() -> None:
+    """A Secret that happens to bear the token's name is left alone."""
+    facts = applied(settings())
+    assert isinstance(facts.token_secret, dict)
+    plan = access.plan(replace(facts, token_secret={**facts.token_secret, "type": "Opaque"}), settings())
+    assert [check.id for check in plan.blockers] == ["object-immutable"]
+
+
+def test_a_namespace_on_its_way_out_is_waited_for() -> None:
+    """Nothing can be made in a namespace that is being deleted."""
+    going = {"metadata": {"name": "gitlab-ci", "deletionTimestamp": "2026-11-24T12:00:00Z"}}
+    plan = access.plan(replace(EMPTY, namespace=going), settings())
+    assert [check.id for check in plan.blockers] == ["object-terminating"]
+
+
+def test_the_articles_kubeconfig_makes_no_account_and_says_what_it_means() -> None:
+    """With access.account: kubeconfig only the namespace is made, and the reach of that account is told."""
+    plan = access.plan(Facts(None, user="admin", administrator=True), settings(account="kubeconfig"))
+    assert actions(plan) == {"Namespace": "create"}
+    assert "the credentials of admin" in plan.notes["account"]
+    assert "everything in this cluster" in plan.notes["account"]
+
+
+# -- no secret
+
+
+def test_facts_and_plans_hold_no_value_of_a_secret() -> None:
+    """The Secret's keys are known by name only, in facts, plan and JSON."""
+    secret = {"metadata": {"name": "s"}, "type": access.TOKEN_TYPE, "data": {"token": "cGxhbnRlZA=="}}
+    seen = access._without_values(secret)
+    assert isinstance(seen, dict)
+    facts = replace(applied(settings()), token_secret=seen)
+    plan = access.plan(facts, settings())
+    everything = "".join([json.dumps(facts.as_dict()), str(facts), repr(facts), str(plan), plan._repr_html_()])
+    assert "cGxhbnRlZA==" not in everything
+    assert '"token": ""' in json.dumps(facts.as_dict())
