@@ -104,9 +104,10 @@ class GitLabClient:
         with self.reading(what, scope=scope):
             return self.api.http_put(path, post_data=body)
 
-    def delete(self, path: str, *, what: str, scope: str = "api") -> None:
+    def delete(self, path: str, body: dict[str, Any] | None = None, *, what: str, scope: str = "api") -> None:
+        """DELETE; a secret that names what to delete goes into `body`, never into the address."""
         with self.reading(what, scope=scope):
-            self.api.http_delete(path)
+            self.api.http_delete(path, post_data=body)
 
     @contextmanager
     def reading(self, what: str, *, scope: str = "api") -> Iterator[None]:

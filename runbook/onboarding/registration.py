@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from runbook.clients import secrets
-from runbook.errors import GitLabError, GitLabForbidden, PlanError, RunbookError
+from runbook.errors import GitLabError, GitLabForbidden, GitLabNotFound, PlanError, RunbookError
 from runbook.plan import Action, Change, Plan, yaml_diff
 from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
 from runbook.settings import Settings
@@ -36,6 +36,9 @@ Seen = TypeVar("Seen")
 TITLE = "Register the runner"
 NOTE_LIMIT = 1024
 """Characters that GitLab keeps in a maintenance note."""
+
+SYSTEM_ID = "runbook"
+"""The name under which a stored token is tried, in the place of a runner machine's own system id."""
 
 TYPES = {"instance": "instance_type", "group": "group_type", "project": "project_type"}
 """The card's word for who may use a runner, and the API's."""
@@ -138,9 +141,10 @@ class RegisteredRunner:
     access_level: str
     maximum_timeout: int | None
     note: str
-    status: str
     owners: tuple[int, ...] = ()
     """Ids of the projects or groups that it belongs to; empty for an instance runner."""
+    machines: tuple[str, ...] = ()
+    """System ids of the machines that run it; asked only of a runner that is to be taken over."""
 
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> RegisteredRunner:
@@ -156,7 +160,6 @@ class RegisteredRunner:
             access_level=answer.get("access_level") or "not_protected",
             maximum_timeout=answer.get("maximum_timeout"),
             note=answer.get("maintenance_note") or "",
-            status=answer.get("status") or "",
             owners=tuple(int(owner["id"]) for owner in owners),
         )
 
@@ -337,13 +340,21 @@ def stored_token(gitlab: GitLabClient, settings: Settings, cluster: Cluster | No
 
 
 def verify(gitlab: GitLabClient, token: str) -> StoredToken:
-    """Whether GitLab accepts a runner's token, and whose it is. Changes nothing but the runner's time of contact."""
+    """Whether GitLab accepts a runner's token, and whose it is.
+
+    GitLab takes whoever asks for a runner manager that has called. So we ask under a name of our own, and have it
+    forgotten again: the list of managers keeps telling which machines run the runner, and in which version.
+    """
+    ourselves = {"token": token, "system_id": SYSTEM_ID}
+    what = "verifying the stored runner token"
     try:
-        answer = gitlab.post(
-            "/runners/verify", {"token": token}, what="verifying the stored runner token", scope="none"
-        )
+        answer = gitlab.post("/runners/verify", ourselves, what=what, scope="none")
     except GitLabForbidden:
         return StoredToken(TokenState.REFUSED)
+    try:
+        gitlab.delete("/runners/managers", ourselves, what=what, scope="none")
+    except (GitLabForbidden, GitLabNotFound):
+        pass  # a GitLab without runner managers (older than 15.10) has not noted one
     named = answer if isinstance(answer, dict) else {}
     return StoredToken(TokenState.VALID, named.get("id"), named.get("token_expires_at"))
 
@@ -382,7 +393,7 @@ def _ours(
 ) -> tuple[RegisteredRunner, ...]:
     marked = _marked(gitlab, settings, owner_id, everywhere=everywhere)
     named = token.runner_id if settings.runner.existing_token else None
-    return marked if named is None or marked else (_details(gitlab, named),)
+    return marked if named is None or marked else (_with_machines(gitlab, _details(gitlab, named)),)
 
 
 def _marked(
@@ -402,6 +413,11 @@ def _marked(
 
 def _details(gitlab: GitLabClient, id: int) -> RegisteredRunner:
     return RegisteredRunner.from_api(gitlab.get(f"/runners/{id}", what=f"runner {id}"))
+
+
+def _with_machines(gitlab: GitLabClient, runner: RegisteredRunner) -> RegisteredRunner:
+    managers = gitlab.list(f"/runners/{runner.id}/managers", what=f"the machines of runner {runner.id}")
+    return replace(runner, machines=tuple(str(one["system_id"]) for one in managers))
 
 
 def _missing_namespace(settings: Settings, cluster: Cluster | None) -> str:
@@ -518,12 +534,11 @@ def _with_existing_token(
         return [], [_foreign_token(facts, settings)]
     if misplaced := _misplaced(runner, facts, settings):
         return [], [misplaced]
-    if runner.mark is None and runner.status not in _NEVER_USED:
+    if runner.mark is None and runner.machines:
         return [], [_in_use(runner, settings)]
     return [_update(runner, settings), keep], []
 
 
-_NEVER_USED = ("never_contacted", "")
 _RESET_CONSEQUENCE = (
     "reset: every gitlab-runner that has the old token gets no more jobs until notebook 50 writes the new one"
 )
@@ -642,8 +657,9 @@ def _in_use(runner: RegisteredRunner, settings: Settings) -> Check:
     return Check.failed(
         "runner-in-use",
         "A runner that is taken over does no other work yet",
-        f"runner {runner.id} ({runner.description}) is {runner.status}; taking it over would take its tags away until proved",
-        expected="a runner that has never contacted GitLab, or one with our mark",
+        f"runner {runner.id} ({runner.description}) runs on {len(runner.machines)} machine(s): {', '.join(runner.machines)};\n"
+        "taking it over takes its tags away until notebook 80 has proved it",
+        expected="a runner that no machine runs yet, or one with our mark",
         remedy=(
             "Make a new runner (runner.existing_token: false), or agree to it by this line in the runner's\n"
             f"maintenance note: {Mark(settings.name)}"
