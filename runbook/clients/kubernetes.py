@@ -381,25 +381,39 @@ class Cluster:
     def carry_out(self, plan: Plan, *, dry_run: bool) -> Sequence[Change]:
         """Apply or delete every pending change of `plan` whose `desired` is a manifest, in order.
 
-        The server cannot rehearse an object in a namespace that the same plan creates: such changes are passed over
-        in a dry run, and returned.
+        All of it is rehearsed by the server first, so that a refusal comes before anything is changed. The server
+        cannot rehearse an object in a namespace that the same plan creates: of these it is asked whether this account
+        may make them, and they are returned.
         """
         plan.raise_for_blockers()
-        to_come = {
-            change.name for change in plan.pending if change.kind == "Namespace" and change.action is Action.CREATE
-        }
-        passed_over = []
-        for change in plan.pending:
-            if not isinstance(change.desired, dict):
-                continue
-            kind, namespace, name = _identity(change.desired)
-            if dry_run and namespace in to_come:
-                passed_over.append(change)
-            elif change.action is Action.DELETE:
-                self.delete(kind, name, namespace, dry_run=dry_run)
-            else:
-                self.apply(change.desired, dry_run=dry_run)
+        changes = [change for change in plan.pending if isinstance(change.desired, dict)]
+        passed_over = self._rehearse(changes)
+        if not dry_run:
+            for change in changes:
+                self._carry_out(change, dry_run=False)
         return passed_over
+
+    def _rehearse(self, changes: Sequence[Change]) -> Sequence[Change]:
+        to_come = {change.name for change in changes if change.kind == "Namespace" and change.action is Action.CREATE}
+        passed_over = [change for change in changes if _identity(change.desired)[1] in to_come]
+        for change in changes:
+            if change not in passed_over:
+                self._carry_out(change, dry_run=True)
+        for change in passed_over:
+            kind, namespace, _ = _identity(change.desired)
+            for verb in ("create", "patch"):
+                needed = Permission(*_asked(verb, kind, namespace))
+                if self.may(needed) is False:
+                    user = self.whoami()
+                    raise forbidden(needed, "USER" if isinstance(user, Unknown) else user, self.server)
+        return passed_over
+
+    def _carry_out(self, change: Change, *, dry_run: bool) -> None:
+        kind, namespace, name = _identity(change.desired)
+        if change.action is Action.DELETE:
+            self.delete(kind, name, namespace, dry_run=dry_run)
+        else:
+            self.apply(change.desired, dry_run=dry_run)
 
     # -- the wire
 
@@ -518,14 +532,7 @@ class Cluster:
             error = self._unauthorized(where)
         elif status == 403:
             user = re.search(r'User "([^"]+)"', said)
-            missing = grants([what], user[1] if user else "USER") if what else ""
-            error = KubernetesError(
-                f"This account may not {what}." if what else "This account may not do that.",
-                where=where,
-                value=said,
-                remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{missing}" if what else None,
-                page="#account-permissions",
-            )
+            error = forbidden(what, user[1] if user else "USER", where, said)
         else:
             problem, remedy = _ANSWERS.get(
                 status, ("The API server failed." if status >= 500 else "The API server refused.", None)
@@ -552,6 +559,19 @@ class Cluster:
             "or by the API DescribeClusterUserKubeconfig.",
             page="#kubeconfig",
         )
+
+
+def forbidden(what: Permission | None, user: str, where: str, said: str | None = None) -> KubernetesError:
+    """The page of a 403: what `user` may not do, and the rule that an administrator would apply."""
+    error = KubernetesError(
+        f"This account may not {what}." if what else "This account may not do that.",
+        where=where,
+        value=said,
+        remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{grants([what], user)}" if what else None,
+        page="#account-permissions",
+    )
+    error.status = 403
+    return error
 
 
 _ANSWERS: dict[int, tuple[str, str | None]] = {

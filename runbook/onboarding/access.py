@@ -302,17 +302,18 @@ def plan(facts: Facts, settings: Settings) -> Plan:
 
 def apply(plan: Plan, client: Cluster, *, dry_run: bool, show: Callable[[str], None] = print) -> Report:
     """Rehearse the plan, or carry it out, put the token where it belongs and prove with it what the runner may do."""
-    passed_over = client.carry_out(plan, dry_run=dry_run)
+    plan.raise_for_blockers()
     token = next((change for change in plan.changes if isinstance(change.desired, Placement)), None)
+    replaces = token is not None and token.action is not Action.KEEP
+    if token and replaces and not _place_to_come(plan, token.desired.place):
+        secrets.store(token.desired.place, "", client, dry_run=True)  # before anything is changed
+    passed_over = client.carry_out(plan, dry_run=dry_run)
     if token is None:
         return plan.report([_kubeconfig_check(plan)], dry_run=dry_run)
-    if not dry_run and token.action is not Action.KEEP:
-        value = _wait_for_token(client, token.desired, show)
-        secrets.store(token.desired.place, value, client, dry_run=False)
-    elif token.action is not Action.KEEP and not passed_over:
-        secrets.store(token.desired.place, "", client, dry_run=True)
+    if replaces and not dry_run:
+        secrets.store(token.desired.place, _wait_for_token(client, token.desired, show), client, dry_run=False)
     checks = _unproved(plan) if dry_run and not plan.empty else prove(client, token.desired)
-    return plan.report(checks, dry_run=dry_run, facts=_rehearsal(passed_over))
+    return plan.report(checks, dry_run=dry_run, facts=_rehearsal(passed_over) if dry_run else {})
 
 
 def prove(client: Cluster, placement: Placement) -> list[Check]:
@@ -445,6 +446,12 @@ def _kubeconfig_check(plan: Plan) -> Check:
         expected="access.account: service-account",
         remedy="Remove access.account from the card, and run notebooks 20 and 50 again.",
     )
+
+
+def _place_to_come(plan: Plan, place: str) -> bool:
+    """Whether the token is to go into a Secret of the namespace that this plan creates: it cannot be rehearsed then."""
+    made = {change.name for change in plan.pending if change.kind == "Namespace"}
+    return place.startswith("secret:") and place.removeprefix("secret:").partition("/")[0] in made
 
 
 def _unproved(plan: Plan) -> list[Check]:

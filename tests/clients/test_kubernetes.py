@@ -448,17 +448,29 @@ def test_grants_bind_a_service_account_where_it_lives() -> None:
     assert documents[1]["subjects"] == [{"kind": "ServiceAccount", "namespace": "ns", "name": "me"}]
 
 
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}
+PLAN = Plan(
+    "p",
+    [
+        Change(Action.CREATE, "Namespace", "n", desired=NAMESPACE),
+        Change(Action.CREATE, "Secret", "n/s", desired=SECRET),
+    ],
+)
+
+
 def test_rehearsal_passes_over_objects_of_a_namespace_to_come(tmp_path: Path, serve: Serve) -> None:
-    """In a dry run, what lies in a namespace that the same plan creates is returned, not sent."""
-    server = serve((200, {}, {}))
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}
-    changes = [
-        Change(Action.CREATE, "Namespace", "n", desired=namespace),
-        Change(Action.CREATE, "Secret", "n/s", desired=secret),
-    ]
-    client = cluster_of(server, tmp_path)
-    assert list(client.carry_out(Plan("p", changes), dry_run=True)) == changes[1:]
-    assert len(server.asked) == 1
-    assert list(client.carry_out(Plan("p", changes), dry_run=False)) == []
-    assert len(server.asked) == 3
+    """In a dry run, what lies in a namespace that the same plan creates is returned, and only asked about."""
+    server = serve((200, {"status": {"allowed": True}}, {}))
+    assert list(cluster_of(server, tmp_path).carry_out(PLAN, dry_run=True)) == PLAN.changes[1:]
+    changing = [path for method, path, _, _ in server.asked if method == "PATCH"]
+    assert changing == ["/api/v1/namespaces/n?fieldManager=runbook&force=true&dryRun=All"]
+
+
+def test_a_refusal_comes_before_the_first_change(tmp_path: Path, serve: Serve) -> None:
+    """A plan of which one part is forbidden changes nothing at all, and prints the missing rule."""
+    server = serve((200, {"status": {"allowed": False, "userInfo": {"username": "alice"}}}, {}))
+    with pytest.raises(KubernetesError, match="may not create secrets in namespace n") as error:
+        cluster_of(server, tmp_path).carry_out(PLAN, dry_run=False)
+    assert "name: alice" in page(error)
+    assert all("dryRun=All" in path for method, path, _, _ in server.asked if method == "PATCH")
