@@ -80,6 +80,7 @@ def demo() -> int:
 
 def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     import papermill  # takes a second, so that the practice cluster starts first
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output = executed / walk.name / f"{notebook}.ipynb"
@@ -89,7 +90,12 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     ok = True
     try:
         papermill.execute_notebook(
-            ONBOARDING / f"{notebook}.ipynb", output, parameters=parameters, cwd=str(ROOT), progress_bar=False
+            ONBOARDING / f"{notebook}.ipynb",
+            output,
+            parameters=parameters,
+            cwd=str(ROOT),
+            progress_bar=False,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # a kernel of our own needs no TCP port
         )
     except papermill.exceptions.PapermillExecutionError as error:
         ok = False
