@@ -433,12 +433,15 @@ def _missing_namespace(settings: Settings, cluster: Cluster | None) -> str:
 
 def plan(facts: RegistrationFacts, settings: Settings, *, reset_token: bool = False) -> Plan:
     """What would change in GitLab and at the token's place. Pure."""
-    changes, blockers = _changes(facts, settings, reset_token=reset_token)
+    changes: list[Change] = []
+    blockers = _role_blockers(facts, settings)
+    if not blockers:
+        changes, blockers = _changes(facts, settings, reset_token=reset_token)
     waiting = f"notebook 20 (namespace {facts.missing_namespace})" if facts.missing_namespace else ""
     if waiting and not settings.dry_run:
         blockers.append(_namespace_missing(facts.missing_namespace))
     if not blockers:
-        blockers = [*_role_blockers(facts, settings, changes), *_scope_blockers(facts, changes)]
+        blockers = _scope_blockers(facts, changes)
     notes = {
         "runner": f"{settings.runner.type} runner, made by {ROLES[settings.runner.type]}",
         "token scopes": "; ".join(f"{step.name}: {' or '.join(step.scopes)}" for step in (READ, CREATE, UPDATE, RESET)),
@@ -677,33 +680,25 @@ def _namespace_missing(namespace: str) -> Check:
     )
 
 
-def _role_blockers(facts: RegistrationFacts, settings: Settings, changes: Iterable[Change]) -> list[Check]:
+def _role_blockers(facts: RegistrationFacts, settings: Settings) -> list[Check]:
     """What GitLab would refuse to this user, said before it is tried."""
-    creates = any(change.action is Action.CREATE and change.kind == "Runner" for change in changes)
-    if settings.runner.type != "instance" or not creates:
+    if settings.runner.type != "instance" or not (facts.gitlab_com or facts.administrator is False):
         return []
-    title = "This GitLab lets this user create such a runner"
-    if facts.gitlab_com:
-        return [
-            Check.failed(
-                "runner-type",
-                title,
-                "gitlab.com has no instance runners of its users",
-                expected="runner.type: group (Owner of the group) or project (Maintainer of the project)",
-                remedy="Set runner.type and runner.group or runner.project in the cluster card.",
-            )
-        ]
-    if facts.administrator is False:
-        return [
-            Check.failed(
-                "runner-type",
-                title,
-                f"{facts.user} is not an administrator of {facts.url}; an instance runner needs one",
-                expected="an administrator's token, or runner.type: group or project",
-                remedy="Use such a token, or set runner.type and runner.group or runner.project in the cluster card.",
-            )
-        ]
-    return []
+    observed = (
+        "gitlab.com has no instance runners of its users"
+        if facts.gitlab_com
+        else f"{facts.user} is not an administrator of {facts.url}; an instance runner needs one"
+    )
+    return [
+        Check.failed(
+            "runner-type",
+            "This GitLab lets this user have such a runner",
+            observed,
+            expected="runner.type: group (an Owner of the group) or project (a Maintainer of the project)"
+            + ("" if facts.gitlab_com else ", or an administrator's token"),
+            remedy="Set runner.type and runner.group or runner.project in the cluster card.",
+        )
+    ]
 
 
 _STEP_OF = {
