@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,38 +87,41 @@ class HostFile:
         changed the file since it was read, or where the system refuses.
         """
         with _explained(self.path, "replaced"):
-            new = self._beside(data, self.mode if mode is None else mode)
+            descriptor, name = tempfile.mkstemp(prefix=f".{self.target.name}.", suffix=".new", dir=self.target.parent)
+            made = [Path(name)]
             try:
-                backup = self._backup(backup_at) if backup_at and self.exists else None
-                self._take_place(new)
+                self._fill(descriptor, data, self.mode if mode is None else mode)
+                if backup_at and self.exists:
+                    copy, backup = self._free_name(backup_at)
+                    made.append(backup)
+                    self._fill(copy, self.data or b"", self.mode)
+                self._take_place(made[0])
             except BaseException:
-                new.unlink(missing_ok=True)
+                for file in made:
+                    file.unlink(missing_ok=True)
                 raise
             _sync(self.target.parent)
-            return backup
+            return made[1] if len(made) > 1 else None
 
-    def _beside(self, data: bytes, mode: int) -> Path:
-        """A complete file in the same folder, on the disk, with the right mode and owner from its first byte on."""
-        descriptor, name = tempfile.mkstemp(prefix=f".{self.target.name}.", suffix=".new", dir=self.target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                if self.owner and self.owner != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), *self.owner)
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return Path(name)
+    def _fill(self, descriptor: int, data: bytes, mode: int) -> None:
+        """A whole file on the disk, with the right mode and owner before its first byte."""
+        with os.fdopen(descriptor, "wb") as file:
+            if self.owner and self.owner != (os.geteuid(), os.getegid()):
+                os.fchown(file.fileno(), *self.owner)
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
-    def _backup(self, moment: datetime) -> Path:
-        backup = self.target.with_name(f"{self.target.name}.{moment:%Y%m%dT%H%M%SZ}.bak")
-        if not (backup.exists() and backup.read_bytes() == self.data):
-            os.link(copy := self._beside(self.data or b"", self.mode), backup)
-            copy.unlink()
-        return backup
+    def _free_name(self, moment: datetime) -> tuple[int, Path]:
+        """A new empty file for the backup: `config.toml.20261124T120000Z.bak`, with a number where that one is there already."""
+        number = 1
+        while True:
+            again = f"-{number}" if number > 1 else ""
+            backup = self.target.with_name(f"{self.target.name}.{moment:%Y%m%dT%H%M%SZ}{again}.bak")
+            with suppress(FileExistsError):
+                return os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), backup
+            number += 1
 
     def _take_place(self, new: Path) -> None:
         if not self.exists:
