@@ -228,7 +228,7 @@ def _defaults(document: Mapped, errors: list[str]) -> Mapped:
             errors.append(f"default:{key} is not supported by the practice GitLab")
         elif key not in _DEFAULTS:
             errors.append(f"default config contains unknown keys: {key}")
-    at_root = {key: document[key] for key in _DEFAULTS if key in document}
+    at_root = {key: document[key] for key in _DEFAULTS if key in document and key in _ROOT_KEYWORDS}
     for key in sorted(at_root.keys() & written.keys()):
         errors.append(f"{key} is defined in top-level and `default:` entry")
     return {**at_root, **written}
