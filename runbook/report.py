@@ -147,15 +147,16 @@ class Report:
 
 
 def combined(title: str, reports: Iterable[Report]) -> Report:
-    """Several reports as one: their facts and checks in order."""
+    """Several reports as one: their facts and checks in order, and what became of each."""
     reports = list(reports)
     facts = {name: value for report in reports for name, value in report.facts.items()}
-    return Report(title, [check for report in reports for check in report.checks], facts)
+    outcome = "; ".join(report.outcome for report in reports if report.outcome)
+    return Report(title, [check for report in reports for check in report.checks], facts, outcome)
 
 
 def html_pairs(pairs: Mapping[str, object]) -> str:
     """Name and value pairs as a small two-column table; empty for no pairs."""
-    rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in pairs.items())
+    rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{_html_text(str(v))}</td></tr>" for k, v in pairs.items())
     return f"<table class='rb-pairs'>{rows}</table>" if rows else ""
 
 
