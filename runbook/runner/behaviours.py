@@ -67,6 +67,7 @@ class Behaviour(Enum):
         (15, 10),
         "the short token leaves out glrt- and its kin and has 9 characters; assumed from 15.10",
     )
+    TOKENS_MASKED = (16, 0), "tokens are masked by the prefixes that GitLab names; assumed from 16.0"
     IMAGE_PULL_REASON = (16, 1), "an image that cannot be pulled is reported as image_pull_failure"
     RANDOM_POD_NAME = (16, 2), "the manager names the pod itself; before, the API server did by generateName (recorded)"
     CLEANUP_ALWAYS = (

@@ -78,7 +78,7 @@ class Job:
         self._stop = threading.Event()
         self._why: JobEnded | None = None
         self.trace = Trace(
-            Masker(_secrets(payload), (payload.get("features") or {}).get("token_mask_prefixes") or ()),
+            Masker(_secrets(payload), _token_prefixes(payload, version)),
             version,
             limit=1024 * int(runner.get("output_limit") or DEFAULT_LIMIT_KIB),
         )
@@ -233,3 +233,8 @@ class Job:
 
 def _secrets(payload: Mapping[str, Any]) -> list[str]:
     return [str(row.get("value", "")) for row in payload.get("variables") or () if row.get("masked")]
+
+
+def _token_prefixes(payload: Mapping[str, Any], version: Version) -> list[str]:
+    known = Behaviour.TOKENS_MASKED.of(version)
+    return list((payload.get("features") or {}).get("token_mask_prefixes") or ()) if known else []
