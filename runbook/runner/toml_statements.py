@@ -20,8 +20,13 @@ _TOKEN = re.compile(
     r'''(?P<string>"""(?:\\[\s\S]|(?!""")[^\\])*"{3,5}|\'\'\'(?:(?!\'\'\')[\s\S])*'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')'''
     r"|(?P<comment>#[^\n]*)|(?P<newline>\n)|(?P<space>[ \t\r]+)|(?P<open>[\[{])|(?P<close>[\]}])|(?P<equals>=)|(?P<bare>[^\s\"'#\[\]{}=]+)"
 )
+_PLAIN_LINE = re.compile(
+    r"[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*(\"[^\"\\\n]*\"|[A-Za-z0-9_+-]+)[ \t\r]*(?:#[^\n]*)?(?:\n|\Z)"
+)
+"""What most lines look like; found at once, while the general way looks at every token."""
 _EMPTY_LINE = re.compile(r"[ \t\r]*(?:#[^\n]*)?(?:\n|\Z)")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_BARE_HEADER = re.compile(r"\[{1,2}([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\]{1,2}")
 
 
 class Kind(Enum):
@@ -60,8 +65,13 @@ def statements(text: str) -> Iterator[Statement]:
             position = empty.end()
             continue
         start = position
+        plain = _PLAIN_LINE.match(text, start)
+        if plain:
+            position = plain.end()
+            yield Statement(Kind.VALUE, (*table, plain[1]), table, start, position, plain.span(2))
+            continue
         separator, last, position = _extent(text, start)
-        if text[start:].lstrip(" \t")[:1] == "[":
+        if text[start:last].lstrip(" \t")[:1] == "[":
             header = text[start:last].strip()
             array = header.startswith("[[")
             table = _resolved(_keys(header), array, elements)
@@ -96,6 +106,8 @@ def _keys(text: str) -> tuple[str, ...]:
     text = text.strip()
     if _BARE_KEY.fullmatch(text):
         return (text,)
+    if header := _BARE_HEADER.fullmatch(text):
+        return tuple(header[1].split("."))
     inner: Any = tomllib.loads(text if text.startswith("[") else f"{text} = 0")
     keys: list[str] = []
     while inner and isinstance(inner, dict | list):
