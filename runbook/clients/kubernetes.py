@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -531,8 +531,7 @@ class Cluster:
         if status == 401:
             error = self._unauthorized(where)
         elif status == 403:
-            user = re.search(r'User "([^"]+)"', said)
-            error = forbidden(what, user[1] if user else "USER", where, said)
+            error = _forbidden_by(said, what, where)
         else:
             problem, remedy = _ANSWERS.get(
                 status, ("The API server failed." if status >= 500 else "The API server refused.", None)
@@ -561,13 +560,44 @@ class Cluster:
         )
 
 
-def forbidden(what: Permission | None, user: str, where: str, said: str | None = None) -> KubernetesError:
+def forbidden(permission: Permission, user: str, where: str, said: str | None = None) -> KubernetesError:
     """The page of a 403: what `user` may not do, and the rule that an administrator would apply."""
     error = KubernetesError(
-        f"This account may not {what}." if what else "This account may not do that.",
+        f"This account may not {permission}.",
         where=where,
         value=said,
-        remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{grants([what], user)}" if what else None,
+        remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{grants([permission], user)}",
+        page="#account-permissions",
+    )
+    error.status = 403
+    return error
+
+
+_REFUSAL = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"/]+)(?:/(?P<subresource>[^"]+))?" '
+    r'in API group "(?P<group>[^"]*)" (?:in the namespace "(?P<namespace>[^"]+)"|at the cluster scope)'
+)
+"""How RBAC words a refusal. It names the verb that was missing: an apply that makes a new object needs two."""
+
+_ESCALATION = "attempting to grant RBAC permissions not currently held"
+
+
+def _forbidden_by(said: str, what: Permission | None, where: str) -> KubernetesError:
+    """The page of a 403 by the server's own words; `what` was asked for, in case they say nothing."""
+    named = _REFUSAL.search(said)
+    if named:
+        parts = named.groupdict()
+        user, subresource = str(parts.pop("user")), parts.pop("subresource") or ""
+        return forbidden(Permission(**parts, subresource=subresource), user, where, said)
+    if what and _ESCALATION not in said:
+        return forbidden(replace(what, name=None), "USER", where, said or None)
+    error = KubernetesError(
+        "This account may not give rights that it does not have itself."
+        if _ESCALATION in said
+        else "This account may not do that.",
+        where=where,
+        value=said,
+        remedy="Notebook 10 prints the rules that this account lacks; or have an administrator run this notebook.",
         page="#account-permissions",
     )
     error.status = 403

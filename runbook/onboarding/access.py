@@ -151,7 +151,11 @@ def permissions(settings: Settings) -> list[Permission]:
 
 @dataclass(frozen=True)
 class Token:
-    """The token at the place that the card names. `state` is absent, works, or refused (by this cluster); `user` its owner."""
+    """The token at the place that the card names, and its owner.
+
+    `state` is absent; works; refused by this cluster; or revoked: its Secret is gone or was made anew, so that it
+    ends as soon as the API server's memory of it does (10 seconds).
+    """
 
     state: str
     user: str = ""
@@ -207,13 +211,14 @@ def look(client: Cluster, settings: Settings) -> Facts:
     user, administrator = client.whoami(), client.may(Permission("*", "*", "*"))
     if settings.access.account == "kubeconfig":
         return Facts(read("Namespace", namespace), user=user, administrator=administrator)
+    token_secret = read("Secret", token_secret_name(settings))
     return Facts(
         namespace=read("Namespace", namespace),
         service_account=read("ServiceAccount", account),
         role=read("Role", account),
         role_binding=read("RoleBinding", account),
-        token_secret=_without_values(read("Secret", token_secret_name(settings))),
-        token=_try_token(client, settings),
+        token_secret=_without_values(token_secret),
+        token=_try_token(client, settings, token_secret),
         user=user,
         administrator=administrator,
     )
@@ -381,7 +386,9 @@ def _token_change(token: Token, settings: Settings) -> Change:
     if token.state == "absent":
         action, reason = Action.CREATE, "is written here for notebook 50"
     elif token.state == "refused":
-        action, reason = Action.UPDATE, "the one there is refused by this cluster (revoked, or of another cluster)"
+        action, reason = Action.UPDATE, "the one there is refused by this cluster (taken back, or of another cluster)"
+    elif token.state == "revoked":
+        action, reason = Action.UPDATE, "the one there was taken back: its Secret is gone or was made anew"
     elif token.user not in ("", user):
         action, reason = Action.UPDATE, f"the one there belongs to {token.user}"
     else:
@@ -493,18 +500,32 @@ def _denied_check(excess: Sequence[Permission]) -> Check:
 # -- the token
 
 
-def _try_token(client: Cluster, settings: Settings) -> Token:
+def _try_token(client: Cluster, settings: Settings, secret: Mapping[str, Any] | None | Unknown) -> Token:
     place = settings.access.token
     if not secrets.exists(place, client):
         return Token("absent")
-    account = client.with_token(secrets.resolve(place, client))
+    value = secrets.resolve(place, client)
+    if not isinstance(secret, Unknown) and secret_of(value) == token_secret_name(settings):
+        current = ((secret or {}).get("data") or {}).get("token", "")
+        if base64.b64decode(current).decode() != value:
+            return Token("revoked")
     try:
-        user = account.whoami()
+        user = client.with_token(value).whoami()
     except KubernetesError as error:
         if error.status != 401:
             raise
         return Token("refused")
     return Token("works", "" if isinstance(user, Unknown) else user)
+
+
+def secret_of(token: str) -> str | None:
+    """The Secret that a ServiceAccount's token says it belongs to; None for any other token. Nothing is verified."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims["kubernetes.io/serviceaccount/secret.name"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _wait_for_token(client: Cluster, placement: Placement, show: Callable[[str], None]) -> str:

@@ -303,6 +303,16 @@ def test_a_web_page_is_no_api_server(tmp_path: Path, serve: Serve) -> None:
 
 # -- answers
 
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}
+PLAN = Plan(
+    "p",
+    [
+        Change(Action.CREATE, "Namespace", "n", desired=NAMESPACE),
+        Change(Action.CREATE, "Secret", "n/s", desired=SECRET),
+    ],
+)
+
 
 def status(code: int, message: str) -> Answer:
     return code, {"kind": "Status", "code": code, "message": message}, {}
@@ -344,13 +354,27 @@ def test_forbidden_prints_the_missing_rule(tmp_path: Path, serve: Serve) -> None
     assert binding["metadata"]["namespace"] == "ci"
 
 
+def test_forbidden_names_the_verb_that_the_server_missed(tmp_path: Path, serve: Serve) -> None:
+    """An apply needs patch, and create where there is nothing yet: the printed rule holds the one that is missing."""
+    said = 'User "bob" cannot create resource "roles" in API group "rbac.authorization.k8s.io" in the namespace "n"'
+    with pytest.raises(KubernetesError, match=r"may not create roles\.rbac") as error:
+        cluster_of(serve(status(403, said)), tmp_path).apply({**SECRET, "kind": "Role"}, dry_run=False)
+    assert "- create" in str(error.value.remedy)
+
+
+def test_handing_out_more_than_one_has_is_explained(tmp_path: Path, serve: Serve) -> None:
+    """Kubernetes' refusal of an escalation is told apart from a missing verb."""
+    said = 'user "bob" (groups=["x"]) is attempting to grant RBAC permissions not currently held: {...}'
+    with pytest.raises(KubernetesError, match="rights that it does not have itself") as error:
+        cluster_of(serve(status(403, said)), tmp_path).apply({**SECRET, "kind": "Role"}, dry_run=False)
+    assert "Notebook 10" in page(error)
+
+
 @pytest.mark.parametrize("code", [409, 422, 500, 503])
 def test_other_refusals_carry_status_and_the_servers_words(tmp_path: Path, serve: Serve, code: int) -> None:
     """Every refused change keeps its status for the caller and the server's message for the reader."""
     with pytest.raises(KubernetesError, match=rf"\({code}\)") as error:
-        cluster_of(serve(status(code, "because of this")), tmp_path).apply(
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}, dry_run=False
-        )
+        cluster_of(serve(status(code, "because of this")), tmp_path).apply(SECRET, dry_run=False)
     assert error.value.status == code
     assert "because of this" in page(error)
 
@@ -394,16 +418,15 @@ def test_lists_are_read_to_their_end(tmp_path: Path, serve: Serve) -> None:
 def test_apply_is_a_server_side_apply_and_rehearses_on_the_server(tmp_path: Path, serve: Serve) -> None:
     """A dry run is the server's: the same request with dryRun=All, by our field manager."""
     server = serve((200, {"kind": "Secret"}, {}))
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}
     client = cluster_of(server, tmp_path)
     for dry_run in (True, False):
-        client.apply(manifest, dry_run=dry_run)
+        client.apply(SECRET, dry_run=dry_run)
     assert [(method, path) for method, path, _, _ in server.asked] == [
         ("PATCH", "/api/v1/namespaces/n/secrets/s?fieldManager=runbook&force=true&dryRun=All"),
         ("PATCH", "/api/v1/namespaces/n/secrets/s?fieldManager=runbook&force=true"),
     ]
     assert server.asked[0][2] == "application/apply-patch+yaml"
-    assert server.asked[0][3] == manifest
+    assert server.asked[0][3] == SECRET
 
 
 def test_another_account_does_not_show_the_first_ones_token(tmp_path: Path, serve: Serve) -> None:
@@ -446,17 +469,6 @@ def test_grants_bind_a_service_account_where_it_lives() -> None:
     documents = list(yaml.safe_load_all(grants([Permission("list", "nodes")], "system:serviceaccount:ns:me")))
     assert [one["kind"] for one in documents] == ["ClusterRole", "ClusterRoleBinding"]
     assert documents[1]["subjects"] == [{"kind": "ServiceAccount", "namespace": "ns", "name": "me"}]
-
-
-NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
-SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}}
-PLAN = Plan(
-    "p",
-    [
-        Change(Action.CREATE, "Namespace", "n", desired=NAMESPACE),
-        Change(Action.CREATE, "Secret", "n/s", desired=SECRET),
-    ],
-)
 
 
 def test_rehearsal_passes_over_objects_of_a_namespace_to_come(tmp_path: Path, serve: Serve) -> None:

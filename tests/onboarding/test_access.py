@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -206,6 +207,27 @@ def test_the_articles_kubeconfig_makes_no_account_and_says_what_it_means() -> No
     assert actions(plan) == {"Namespace": "create"}
     assert "the credentials of admin" in plan.notes["account"]
     assert "everything in this cluster" in plan.notes["account"]
+
+
+def jwt(claims: object) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"head.{payload}.signature"
+
+
+@pytest.mark.parametrize(
+    ("token", "secret"),
+    [
+        (jwt({"kubernetes.io/serviceaccount/secret.name": "gitlab-runner-token"}), "gitlab-runner-token"),
+        (jwt({"sub": "system:serviceaccount:a:b"}), None),
+        (jwt(["a", "list"]), None),
+        ("no-jwt", None),
+        ("a.%%%.c", None),
+        ("", None),
+    ],
+)
+def test_a_token_says_which_secret_it_belongs_to(token: str, secret: str | None) -> None:
+    """The claim of a Secret's token is read; whatever else stands at the place is no error."""
+    assert access.secret_of(token) == secret
 
 
 # -- no secret
