@@ -124,11 +124,16 @@ def same_address(one: str, other: str) -> bool:
 
 
 def placed(document: Document, section: Runner | None, values: Mapping[str, Any], settings: Settings) -> Document:
-    """The document with these values in the section, key by key; a new section at its end where there is none."""
+    """The document with these values in the section, key by key; a new section at its end where there is none.
+
+    A section without `id` stays without: it was written for a version that does not know the key, and a newer one does not need it.
+    """
     if section is None:
         return document.with_element(("runners",), values)
     root = section.path
     leaves = dict(_leaves(values))
+    if section.get("id") is None:
+        leaves.pop(("id",), None)
     for path, value in leaves.items():
         if path == ("environment",):
             document = document.with_text_in_array((*root, *path), value[0], instead_of=f"{SERVICE_HOST}=")
