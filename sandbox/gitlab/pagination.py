@@ -25,9 +25,7 @@ _PAGE = (Parameter("page", int), Parameter("per_page", int))
 def page(call: Call, rows: Sequence[Row], show: Callable[[Row], Any], *, counted: bool = True) -> Response:
     """One offset page of `rows`; `counted=False` leaves the totals out, as for project jobs."""
     wanted = declared(call.arguments, _PAGE)
-    number, size = wanted.get("page") or 1, _size(wanted.get("per_page"))
-    if number < 1:
-        raise ApiError(400, {"error": "page does not have a valid value"})
+    number, size = max(1, wanted.get("page") or 1), _size(wanted.get("per_page"))
     last = max(1, -(-len(rows) // size))
     following = number + 1 if number < last else None
     counted = counted and len(rows) <= COUNTED_ROWS

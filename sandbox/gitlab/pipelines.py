@@ -212,15 +212,25 @@ def _retries(job: Job) -> bool:
 def repeat(instance: Instance, job: Job, user: User, retry_count: int = 0) -> Job:
     """A new job in place of a finished one; what was skipped because of it gets another chance."""
     pipeline = instance.pipelines[job.pipeline_id]
-    job.retried = True
-    again = _add_job(instance, pipeline, job.spec, user, retry_count)
-    again.manually_played = True
-    for other in instance.pipeline_jobs(pipeline):
-        if other.status == "skipped" and other.stage_index > job.stage_index:
-            other.status = "created"
+    again = _replace(instance, job, user, retry_count)
+    _reopen_after(instance, job)
     _enqueue(instance, again)
     _set_status(instance, pipeline)
     return again
+
+
+def _replace(instance: Instance, job: Job, user: User, retry_count: int = 0) -> Job:
+    job.retried = True
+    again = _add_job(instance, instance.pipelines[job.pipeline_id], job.spec, user, retry_count)
+    again.manually_played = job.started_at is not None or job.manually_played
+    return again
+
+
+def _reopen_after(instance: Instance, job: Job) -> None:
+    pipeline = instance.pipelines[job.pipeline_id]
+    for other in instance.pipeline_jobs(pipeline):
+        if other.status == "skipped" and other.stage_index > job.stage_index:
+            other.status = "created"
 
 
 def play(instance: Instance, job: Job, variables: Sequence[Variable]) -> None:
@@ -242,7 +252,8 @@ def cancel_job(instance: Instance, job: Job, *, force: bool = False) -> None:
 
 
 def cancel(instance: Instance, pipeline: Pipeline) -> None:
-    for job in instance.pipeline_jobs(pipeline):
+    # From the end backwards, so that no later job is skipped or started because an earlier one was canceled.
+    for job in sorted(instance.pipeline_jobs(pipeline), key=lambda job: -job.stage_index):
         if job.status in ACTIVE_STATUSES:
             cancel_job(instance, job)
 
@@ -251,7 +262,8 @@ def retry(instance: Instance, pipeline: Pipeline, user: User) -> None:
     """Repeat every failed or cancelled job."""
     for job in instance.pipeline_jobs(pipeline):
         if job.status in ("failed", "canceled"):
-            repeat(instance, job, user)
+            _replace(instance, job, user)
+            _reopen_after(instance, job)
     advance(instance, pipeline)
 
 
