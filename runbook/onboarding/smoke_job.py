@@ -111,6 +111,9 @@ class Facts:
     available: bool | Unknown
     """Whether the project's jobs may go to our runner."""
     runner_version: str
+    """Of the gitlab-runner program: the card's, else that of the machine that asked for jobs last; empty where none has."""
+    contacted: datetime | None
+    """When a gitlab-runner with this runner's token last asked GitLab for a job."""
     lint: LintSeen
     taken: tuple[str, ...]
     branches: tuple[str, ...]
@@ -125,13 +128,12 @@ class Facts:
         runner = self.runner
         state = "none with our mark" if runner is None else f"{runner.id} {runner.description}"
         if runner is not None:
-            words = ["paused" if runner.paused else "active", runner.status, f"tags {', '.join(runner.tags) or 'none'}"]
-            state += f" ({', '.join(word for word in words if word)})"
+            state += f" ({'paused' if runner.paused else 'active'}, tags {', '.join(runner.tags) or 'none'})"
         nodes = self.nodes if isinstance(self.nodes, Unknown) else [node.name for node in self.nodes if node.virtual]
         return {
             "project": f"{self.project.path} on {self.gitlab}",
             "runner": state,
-            "gitlab-runner": self.runner_version or "its version is not known yet",
+            "gitlab-runner": f"{self.runner_version or 'version unknown'}, {_last_seen(self.contacted)}",
             "virtual nodes": str(nodes) if isinstance(nodes, Unknown) else ", ".join(nodes) or "none",
             "CI lint": "; ".join(self.lint.errors) or f"valid: jobs {', '.join(self.lint.jobs)}",
             **({"left behind": ", ".join(self.branches)} if self.branches else {}),
@@ -146,8 +148,12 @@ class Facts:
         return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
 
 
+def _last_seen(contacted: datetime | None) -> str:
+    return f"last asked for jobs {contacted:%Y-%m-%d %H:%M:%S} UTC" if contacted else "has not asked for jobs yet"
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Unknown):
+    if isinstance(value, Unknown | datetime):
         return str(value)
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
@@ -162,12 +168,14 @@ def look(gitlab: GitLabClient, cluster: Cluster, settings: Settings, clock: Cloc
     project = _project(gitlab, settings)
     runner = _runner(gitlab, settings)
     taken, left = _branches(gitlab, settings, project, clock.now())
+    manager = smoke_run.latest_manager(gitlab, runner.id) if runner else {}
     return Facts(
         gitlab=gitlab.url,
         project=project,
         runner=runner,
         available=_available(gitlab, project, runner) if runner else Unknown("there is no runner yet"),
-        runner_version=_version(gitlab, settings, runner),
+        runner_version=settings.runner.version or str(manager.get("version") or ""),
+        contacted=smoke_run.contacted_at(manager),
         lint=_lint(gitlab, settings, project),
         taken=taken,
         branches=left,
@@ -221,19 +229,6 @@ def _available(gitlab: GitLabClient, project: ProjectSeen, runner: RegisteredRun
             return Unknown(error.problem)
         raise
     return runner.id in {int(row["id"]) for row in rows}
-
-
-def _version(gitlab: GitLabClient, settings: Settings, runner: RegisteredRunner | None) -> str:
-    if settings.runner.version or runner is None:
-        return settings.runner.version or ""
-    try:
-        managers = gitlab.list(f"/runners/{runner.id}/managers", what=f"the managers of runner {runner.id}")
-    except GitLabError as error:
-        if is_page(error, "#gitlab-not-found"):  # GitLab before 15.x has no such list
-            return ""
-        raise
-    latest = max(managers, key=lambda row: str(row.get("contacted_at") or ""), default={})
-    return str(latest.get("version") or "")
 
 
 def _branches(

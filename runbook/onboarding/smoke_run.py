@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runbook.clients.kubernetes import KINDS, Permission, known
 from runbook.errors import GitLabError, PlanError, RunbookError
-from runbook.moments import Clock, duration
+from runbook.moments import Clock, duration, parse
 from runbook.onboarding import connection
 from runbook.onboarding.registration import RegisteredRunner
 from runbook.onboarding.smoke_evidence import (
@@ -39,7 +40,7 @@ COMMIT = "Smoke job of the ECI runner (temporary branch)"
 """Title of the commit on the temporary branch: with the branch's name it tells a leftover from somebody else's branch."""
 
 PICKUP = 120.0
-"""Seconds that a job may wait before we ask whether its runner is there at all."""
+"""Seconds that a job may wait before we ask whether its runner is there at all; it asks GitLab every few seconds."""
 
 DELETION = 120.0
 """Seconds that the runner has to delete its pods after the pipeline's end."""
@@ -81,12 +82,14 @@ def run(
     clock: Clock,
     *,
     dry_run: bool,
+    patience: float = PICKUP,
     show: Callable[[str], None] = print,
 ) -> Evidence:
     """Start the pipeline, show its traces as they grow, and collect what its pods were. The branch is removed in any case.
 
     A dry run, a plan with nothing to do and one with blockers start nothing, and say so. Raises PlanError where an
-    earlier notebook has not been applied; GitLabError where GitLab refuses.
+    earlier notebook has not been applied; GitLabError where GitLab refuses. `patience` is seconds that a job may wait
+    before we ask whether its runner is there.
     """
     reason = _not_run(plan, dry_run=dry_run)
     if reason:
@@ -100,7 +103,7 @@ def run(
         )
     task = next(change.desired for change in plan.changes if isinstance(change.desired, Task))
     leftovers = [change.name for change in plan.pending if change.action is Action.DELETE]
-    return _Run(task, gitlab, cluster, settings, clock, show).carry_out(leftovers)
+    return _Run(task, gitlab, cluster, settings, clock, patience, show).carry_out(leftovers)
 
 
 def _not_run(plan: Plan, *, dry_run: bool) -> str:
@@ -175,10 +178,11 @@ class _Run:
         cluster: Cluster,
         settings: Settings,
         clock: Clock,
+        patience: float,
         show: Callable[[str], None],
     ) -> None:
         self.task, self.gitlab, self.cluster, self.settings = task, gitlab, cluster, settings
-        self.clock, self.show = clock, show
+        self.clock, self.patience, self.show = clock, patience, show
         self.root = f"/projects/{task.project.id}"
         self.watch = _PodWatch(cluster, settings.kubernetes.namespace, clock)
         self.evidence = Evidence(runner_id=task.runner.id)
@@ -257,7 +261,7 @@ class _Run:
             if self._elapsed() > self.settings.smoke.timeout:
                 self._stop(f"the time is over: {duration(self.settings.smoke.timeout)} (smoke.timeout)")
                 return
-            if (self.clock.now() - asked).total_seconds() > PICKUP:
+            if (self.clock.now() - asked).total_seconds() > self.patience:
                 asked = self.clock.now()
                 absence = self._runner_absent()
                 if absence:
@@ -317,17 +321,18 @@ class _Run:
         waiting = [job for job in self.evidence.jobs if job.status in ("pending", "waiting_for_resource")]
         if not waiting:
             return ""
-        answer = self.gitlab.get(f"/runners/{self.task.runner.id}", what=f"runner {self.task.runner.id}")
-        runner = RegisteredRunner.from_api(answer)
-        names = ", ".join(job.name for job in waiting)
-        if runner.paused:
-            return f"{names} waits, and runner {runner.id} is paused"
-        if runner.status != "online":
+        id, names = self.task.runner.id, ", ".join(job.name for job in waiting)
+        if self.gitlab.get(f"/runners/{id}", what=f"runner {id}").get("paused"):
+            return f"{names} waits, and runner {id} is paused"
+        contacted = contacted_at(latest_manager(self.gitlab, id))
+        silent = (self.clock.now() - contacted).total_seconds() if contacted else None
+        if silent is None or silent > self.patience:
+            heard = f"for {duration(silent)}" if silent else "ever"
             return (
-                f"{names} waits, and runner {runner.id} is {runner.status.replace('_', ' ')}: is gitlab-runner running on its "
-                "host (systemctl status gitlab-runner), with the config.toml of notebook 50?"
+                f"{names} waits, and no gitlab-runner has asked for jobs of runner {id} {heard}: is it running on its host "
+                "(systemctl status gitlab-runner), with the config.toml of notebook 50?"
             )
-        self.show(f"{names} still waits; runner {runner.id} is online: all its places (limit, concurrent) may be taken")
+        self.show(f"{names} still waits; its gitlab-runner is there: all its places (limit, concurrent) may be taken")
         return ""
 
     def _stop(self, why: str) -> None:
@@ -416,3 +421,20 @@ class _Run:
 def is_page(error: GitLabError, anchor: str) -> bool:
     """Whether an error's page is this one: how a 404 that is an answer is told from one that is a fault."""
     return bool(error.page and error.page.endswith(anchor))
+
+
+def latest_manager(gitlab: GitLabClient, runner_id: int) -> Mapping[str, Any]:
+    """The machine that asked last for jobs with this runner's token, as GitLab describes it; empty where none has."""
+    try:
+        rows = gitlab.list(f"/runners/{runner_id}/managers", what=f"the machines of runner {runner_id}")
+    except GitLabError as error:
+        if is_page(error, "#gitlab-not-found"):  # an older GitLab keeps no such list
+            return gitlab.get(f"/runners/{runner_id}", what=f"runner {runner_id}")  # type: ignore[no-any-return]
+        raise
+    return max(rows, key=lambda row: str(row.get("contacted_at") or ""), default={})
+
+
+def contacted_at(manager: Mapping[str, Any]) -> datetime | None:
+    """When that machine asked last."""
+    stamp = manager.get("contacted_at")
+    return parse(str(stamp)) if stamp else None
