@@ -12,8 +12,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -33,6 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     listener = socket.create_server((asked.host, asked.port))
     scheme = "https" if asked.tls_cert else "http"
     url = asked.external_url or f"{scheme}://{asked.host}:{listener.getsockname()[1]}"
+    # uvicorn hands a signal on once it has stopped: as an exception it lets the files be removed below.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         _serve(asked, directory, listener, url.rstrip("/"))
     finally:
@@ -40,6 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
         (directory / READY_FILE).unlink(missing_ok=True)
         for name in ("repositories", "artifacts"):
             shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _serve(asked: argparse.Namespace, directory: Path, listener: socket.socket, url: str) -> None:
