@@ -20,7 +20,7 @@ from runbook.eci.quote import Quote
 from runbook.errors import PlanError, RunbookError
 from runbook.moments import Clock
 from runbook.onboarding import install_script, registration, runner_section
-from runbook.onboarding.configuration_facts import TITLE, Facts, certificate_path, look, own_account
+from runbook.onboarding.configuration_facts import TITLE, Facts, look, own_account
 from runbook.onboarding.install_script import Certificate
 from runbook.onboarding.registration import RegisteredRunner, TokenState
 from runbook.onboarding.runner_section import Wiring
@@ -102,7 +102,7 @@ def _wiring(facts: Facts, settings: Settings) -> Wiring:
         token=facts.rotated_token or facts.runner_token or NOT_YET,
         runner_id=runner.id if runner else None,
         host=facts.host if own else None,
-        ca_file=certificate_path(settings) if own and facts.certificate else None,
+        ca_file=facts.certificate_path if own and facts.certificate else None,
         clone_url=facts.clone_url,
         bearer_token=(facts.kubernetes_token or NOT_YET) if own else None,
         needs_eci_label=facts.needs_eci_label,
@@ -128,6 +128,10 @@ def _notes(facts: Facts, settings: Settings, wiring: Wiring) -> dict[str, str]:
     if not own_account(settings):
         notes["cluster's account"] = (
             "the kubeconfig of the user that the gitlab-runner service runs as: put it at that user's ~/.kube/config, mode 0600"
+        )
+    elif facts.certificate is None:
+        notes["cluster's CA"] = (
+            "none in this machine's kubeconfig: the runner's host must trust the API server by itself"
         )
     if facts.rotated_token:
         notes["token"] = "gitlab-runner has rotated it: the file's is kept, the stored one is out of date"
@@ -204,7 +208,7 @@ def _file_changes(
 
 def _script(facts: Facts, settings: Settings, after: Document, name: str) -> bytes:
     certificate = (
-        Certificate(certificate_path(settings), facts.certificate, replaces=settings.access.ca_file is None)
+        Certificate(facts.certificate_path, facts.certificate, replaces=settings.access.ca_file is None)
         if facts.certificate and own_account(settings)
         else None
     )

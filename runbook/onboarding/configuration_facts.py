@@ -49,8 +49,10 @@ class Facts:
     """The API server as the runner's host will reach it."""
     certificate: str | None = field(repr=False)
     """The CA of the API server, PEM; None where the system's own CAs vouch for it."""
+    certificate_path: str
+    """Where the runner's host has that CA, or will have it."""
     certificate_file: HostFile | None
-    """What is on this host where the runner will look for that CA; None for place copy."""
+    """What is there, on this host; None for place copy."""
     needs_eci_label: bool
     runner_token: str | None = field(repr=False)
     kubernetes_token: str | None = field(repr=False)
@@ -136,6 +138,7 @@ def look(cluster: Cluster, gitlab: GitLabClient, settings: Settings) -> Facts:
     version, source = _version(gitlab, settings, document, url, known_id)
     nodes = known(lambda: cluster.list("Node"))
     certificate = cluster.certificate_authority
+    ca_path = certificate_path(settings)
     result = locate(card.result_path)
     return Facts(
         file=file,
@@ -148,9 +151,8 @@ def look(cluster: Cluster, gitlab: GitLabClient, settings: Settings) -> Facts:
         clone_url=secrets.resolve(settings.gitlab.clone_url) if settings.gitlab.clone_url else None,
         host=secrets.resolve(settings.access.host) if settings.access.host else cluster.server,
         certificate=certificate,
-        certificate_file=HostFile.read(Path(certificate_path(settings)))
-        if certificate and card.place == "host"
-        else None,
+        certificate_path=ca_path,
+        certificate_file=HostFile.read(Path(ca_path)) if certificate and card.place == "host" else None,
         needs_eci_label=runner_section.needs_eci_label(settings, None if isinstance(nodes, Unknown) else nodes),
         runner_token=token,
         kubernetes_token=_secret(settings.access.token, cluster) if own_account(settings) else None,

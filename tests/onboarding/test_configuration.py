@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -111,6 +112,7 @@ def look(settings: Settings, **changes: Any) -> Facts:
         "clone_url": settings.gitlab.clone_url,
         "host": "https://10.0.0.1:6443",
         "certificate": CERTIFICATE,
+        "certificate_path": certificate_path(settings),
         "certificate_file": None if copied else HostFile.read(Path(certificate_path(settings))),
         "needs_eci_label": False,
         "runner_token": TOKEN,
@@ -449,7 +451,7 @@ def test_no_secret_is_seen(card: Write) -> None:
     facts, planned = look(settings), plan(settings)
     report = apply(settings)
     replaced = plan(settings, kubernetes_token="T0ken-new")
-    seen = everything(facts, planned, report, replaced) + repr(facts.as_dict())
+    seen = everything(facts, planned, report, replaced) + json.dumps(facts.as_dict())
     assert "T0ken" not in seen
     assert "(hidden, new)" in str(replaced)
     assert "their" not in planned.changes[1].diff.lower()

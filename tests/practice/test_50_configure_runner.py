@@ -147,16 +147,18 @@ def test_the_version_is_that_of_the_process_that_polls(card: Path, practice: Pra
     assert plan.empty, "a section that was written for the oldest version serves every newer one"
 
 
+def papermill(card: Path, out: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
+    """Run the notebook as a scheduler does."""
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), "--no-progress-bar"]
+    return subprocess.run(
+        [*command, "-p", "cluster", str(card), *parameters], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 def test_the_notebook(card: Path, tmp_path: Path) -> None:
     """papermill runs the notebook against the practice cluster; what it leaves shows the price and no token."""
     out = tmp_path / "out.ipynb"
-    done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), "-p", "cluster", str(card), "--no-progress-bar"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = papermill(card, out)
     assert done.returncode == 0, done.stderr
     executed = out.read_text() + done.stdout + done.stderr
     assert "4 vCPU / 8 GiB" in executed
@@ -164,3 +166,28 @@ def test_the_notebook(card: Path, tmp_path: Path) -> None:
         assert (card.parent / name).read_text().strip() not in executed
     assert "T0ken-theirs" not in executed
     assert [cell["id"] for cell in json.loads(out.read_text())["cells"]][-1] == "raise"
+
+
+MARKED = '[[runners]]\n  name = "{}"\n  [runners.kubernetes.pod_annotations]\n    ci-cluster-card = "test-50"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("concurrent = 1\ntoken = glrt-T0ken-0123456789\n", ["The file is not TOML", "config.toml, line 2"]),
+        (MARKED.format("a") + MARKED.format("b"), ["b at line 5", "1 of 2 checks failed"]),
+    ],
+)
+def test_a_failure_is_seen_by_a_scheduler(card: Path, tmp_path: Path, text: str, words: list[str]) -> None:
+    """A file that must not be edited stays, papermill ends non-zero, and its last lines say why, without any token."""
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    values = yaml.safe_load(card.read_text()) | {"config": {"place": "host", "path": str(file)}}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(values))
+    done = papermill(tmp_path / "card.yaml", tmp_path / "out.ipynb", "-p", "dry_run", "False")
+    assert done.returncode != 0
+    last = "\n".join(done.stderr.splitlines()[-20:])
+    assert all(word in last for word in words), last
+    assert "T0ken" not in done.stderr + (tmp_path / "out.ipynb").read_text()
+    assert [entry.name for entry in tmp_path.glob("config.toml*")] == ["config.toml"]
+    assert file.read_text() == text
