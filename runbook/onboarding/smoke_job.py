@@ -277,8 +277,8 @@ def plan(facts: Facts, settings: Settings, *, again: bool = False) -> Plan:
 
 def needs(facts: Facts, settings: Settings) -> dict[str, str]:
     """What the job needs from outside the cluster, and what it will cost an hour: said before it starts."""
-    pods, version = settings.pods, facts.runner_version
-    helper = pods.helper_image or HELPER_IMAGE.format(version=version or "VERSION")
+    pods = settings.pods
+    own_helper = HELPER_IMAGE.format(version=facts.runner_version or "VERSION, that of gitlab-runner")
     sizes = [("build", pods.build), ("service", pods.service), ("helper", pods.helper)]
     quote_ = quotes.of(
         [(name, Size.parse(size)) for name, size in sizes if size] if not pods.specs else [],
@@ -291,7 +291,7 @@ def needs(facts: Facts, settings: Settings) -> dict[str, str]:
     return {
         "image": _pulled_from(settings.smoke.image or pods.image),
         "service image": _pulled_from(settings.smoke.service_image),
-        "helper image": _pulled_from(helper),
+        "helper image": _pulled_from(pods.helper_image or own_helper),
         "GitLab": f"{settings.gitlab.clone_url or facts.gitlab} must be reachable from the pods, to clone",
         "instance": quote_.headline,
         "time": f"at most {duration(settings.smoke.timeout)}",

@@ -248,7 +248,8 @@ def _pods_gone(evidence: Evidence, settings: Settings) -> Check:
     if isinstance(evidence.leftovers, Unknown):
         return Check.skipped("smoke-pods-gone", title, str(evidence.leftovers))
     if not evidence.leftovers:
-        return Check.passed("smoke-pods-gone", title, f"{len(evidence.seen_pods)} seen, all deleted")
+        seen = len(evidence.seen_pods)
+        return Check.passed("smoke-pods-gone", title, f"{seen} seen, all deleted" if seen else "none was seen")
     namespace = settings.kubernetes.namespace
     return Check.failed(
         "smoke-pods-gone",

@@ -327,10 +327,14 @@ class _Run:
         contacted = contacted_at(latest_manager(self.gitlab, id))
         silent = (self.clock.now() - contacted).total_seconds() if contacted else None
         if silent is None or silent > self.patience:
-            heard = f"for {duration(silent)}" if silent else "ever"
+            heard = (
+                f"has asked for jobs of runner {id} for {duration(silent)}"
+                if silent
+                else f"has ever asked for jobs of runner {id}"
+            )
             return (
-                f"{names} waits, and no gitlab-runner has asked for jobs of runner {id} {heard}: is it running on its host "
-                "(systemctl status gitlab-runner), with the config.toml of notebook 50?"
+                f"{names} waits, and no gitlab-runner {heard}: is it running on its host (systemctl status gitlab-runner), "
+                "with the config.toml of notebook 50?"
             )
         self.show(f"{names} still waits; its gitlab-runner is there: all its places (limit, concurrent) may be taken")
         return ""
