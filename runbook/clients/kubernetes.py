@@ -382,8 +382,8 @@ class Cluster:
         """Apply or delete every pending change of `plan` whose `desired` is a manifest, in order.
 
         All of it is rehearsed by the server first, so that a refusal comes before anything is changed. The server
-        cannot rehearse an object in a namespace that the same plan creates: of these it is asked whether this account
-        may make them, and they are returned.
+        cannot rehearse what needs another object of the same plan: anything in a namespace to come, a binding to a
+        Role to come. Of these it is asked whether this account may make them, and they are returned.
         """
         plan.raise_for_blockers()
         changes = [change for change in plan.pending if isinstance(change.desired, dict)]
@@ -394,8 +394,8 @@ class Cluster:
         return passed_over
 
     def _rehearse(self, changes: Sequence[Change]) -> Sequence[Change]:
-        to_come = {change.name for change in changes if change.kind == "Namespace" and change.action is Action.CREATE}
-        passed_over = [change for change in changes if _identity(change.desired)[1] in to_come]
+        to_come = {change.label for change in changes if change.action is Action.CREATE}
+        passed_over = [change for change in changes if to_come & _needed_first(change.desired)]
         for change in changes:
             if change not in passed_over:
                 self._carry_out(change, dry_run=True)
@@ -680,6 +680,17 @@ def _asked(
 def _identity(manifest: Manifest) -> tuple[str, str | None, str]:
     metadata = manifest["metadata"]
     return manifest["kind"], metadata.get("namespace"), metadata.get("name", "")
+
+
+def _needed_first(manifest: Manifest) -> set[str]:
+    """The labels (as `Change.label`) of the objects that must be there before this one can be made."""
+    _, namespace, _ = _identity(manifest)
+    needed = {f"Namespace {namespace}"} if namespace else set()
+    if role := manifest.get("roleRef"):
+        needed.add(
+            f"{role['kind']} {namespace}/{role['name']}" if role["kind"] == "Role" else f"ClusterRole {role['name']}"
+        )
+    return needed
 
 
 def _rehearsal(dry_run: bool) -> dict[str, str]:

@@ -364,10 +364,20 @@ def _live(seen: Any) -> dict[str, Any] | None:
 
 
 def _without_values(secret: dict[str, Any] | None | Unknown) -> dict[str, Any] | None | Unknown:
-    """The Secret with the names of its keys in place of their values: facts may be shown and saved."""
+    """What a plan compares of the Secret, and the names of its keys: facts may be shown and saved.
+
+    Other annotations stay out too: kubectl keeps a whole copy of what it applied in one.
+    """
     if secret is None or isinstance(secret, Unknown):
         return secret
-    return {**secret, "data": dict.fromkeys(secret.get("data") or {}, "")}
+    metadata = secret["metadata"]
+    annotations = {key: text for key, text in (metadata.get("annotations") or {}).items() if key == ACCOUNT_ANNOTATION}
+    kept = {key: metadata[key] for key in ("name", "namespace", "labels", "deletionTimestamp") if key in metadata}
+    return {
+        **{key: secret[key] for key in ("apiVersion", "kind", "type") if key in secret},
+        "metadata": kept | {"annotations": annotations},
+        "data": dict.fromkeys(secret.get("data") or {}, ""),
+    }
 
 
 def _namespace_change(wanted: dict[str, Any], live: Mapping[str, Any] | None | Unknown) -> Change:
@@ -470,7 +480,7 @@ def _rehearsal(passed_over: Sequence[Change]) -> dict[str, str]:
     if not passed_over:
         return {}
     labels = ", ".join(change.label for change in passed_over)
-    return {"not rehearsed by the server": f"{labels}: their namespace does not exist yet"}
+    return {"not rehearsed by the server": f"{labels}: they need what this plan makes before them"}
 
 
 def _allowed_check(allowed: Sequence[Permission], lacking: Sequence[Permission]) -> Check:

@@ -235,7 +235,9 @@ def test_a_token_says_which_secret_it_belongs_to(token: str, secret: str | None)
 
 def test_facts_and_plans_hold_no_value_of_a_secret() -> None:
     """The Secret's keys are known by name only, in facts, plan and JSON."""
-    secret = {"metadata": {"name": "s"}, "type": access.TOKEN_TYPE, "data": {"token": "cGxhbnRlZA=="}}
+    copy = {"kubectl.kubernetes.io/last-applied-configuration": '{"data": {"token": "cGxhbnRlZA=="}}'}
+    metadata = {"name": "s", "annotations": copy}
+    secret = {"kind": "Secret", "metadata": metadata, "type": access.TOKEN_TYPE, "data": {"token": "cGxhbnRlZA=="}}
     seen = access._without_values(secret)
     assert isinstance(seen, dict)
     facts = replace(applied(settings()), token_secret=seen)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from runbook.clients import connect
-from runbook.onboarding import connection
+from runbook.onboarding import access, cache_volume, connection
 from runbook.onboarding.connection import Product
 from runbook.report import Report, Status
 from runbook.settings import Settings
@@ -63,8 +63,10 @@ def test_a_kubeconfigs_other_context_is_taken(practice: PracticeCluster, setting
     assert (facts.context, facts.user) == (nobody["contexts"][0]["name"], "context-nobody")
 
 
-def test_the_printed_rules_give_what_was_missing(practice: PracticeCluster, settings: Settings) -> None:
-    """An account without rights fails; once its printed YAML is applied as it stands, the same check passes."""
+def test_the_printed_rules_are_all_that_the_next_notebooks_need(
+    practice: PracticeCluster, settings: Settings, tmp_path: Path
+) -> None:
+    """An account without rights fails; with the printed YAML applied as it stands, notebooks 10, 20 and 30 succeed."""
     name = "newcomer"
     practice.kubectl("create", "namespace", name)
     mine = with_kubernetes(settings, kubeconfig=str(practice.restricted_kubeconfig(name)), namespace=name)
@@ -78,6 +80,18 @@ def test_the_printed_rules_give_what_was_missing(practice: PracticeCluster, sett
     _, after = check(mine)
     assert after["account-permissions"].status is Status.PASS
     assert after.ok, str(after)
+    mine = mine.model_copy(
+        update={
+            "access": mine.access.model_copy(update={"token": f"file:{tmp_path}/token"}),
+            "cache": mine.cache.model_copy(update={"volume": name}),
+        }
+    )
+    client = connect.kubernetes(mine)
+    granted = access.apply(access.plan(access.look(client, mine), mine), client, dry_run=False)
+    assert granted.ok, str(granted)
+    volume = cache_volume.plan(cache_volume.look(client, mine), mine)
+    made = cache_volume.apply(volume, client, mine, dry_run=False)
+    assert made.ok, str(made)
 
 
 def test_an_address_for_the_runner_that_the_certificate_lacks_fails(settings: Settings) -> None:
