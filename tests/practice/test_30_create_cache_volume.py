@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from runbook.clients import connect
 from runbook.clients.kubernetes import Cluster
@@ -214,6 +215,38 @@ def test_an_account_without_rights_on_volumes_is_told_so(
     plan, report = run(connect.kubernetes(restricted), restricted)
     assert "cannot be looked at" in plan.blockers[0].observed and "persistentvolumes" in plan.blockers[0].observed
     assert not report.ok
+
+
+def test_papermill_rehearses_applies_and_then_has_nothing_to_change(
+    cluster: Cluster, card: Settings, tmp_path: Path, run_notebook: Callable[..., Any]
+) -> None:
+    """The notebook itself, three times: what it leaves holds neither AccessKey."""
+    path = written(card, tmp_path)
+    said = [
+        run_notebook("onboarding/30-create-cache-volume", cluster=path, dry_run=dry) for dry in (True, False, False)
+    ]
+    assert [run.exit_code for run in said] == [0, 0, 0], said[-1].last_lines
+    assert "dry_run = False to apply" in said[0].text and "Create the cache volume: nothing to change" in said[2].text
+    keys = [Path(str(text).removeprefix("file:")) for text in (card.cache.access_key_id, card.cache.access_key_secret)]
+    assert not any(key.read_text() in run.text for key in keys for run in said)
+
+
+def test_papermill_ends_non_zero_with_the_report_last(
+    cluster: Cluster, card: Settings, tmp_path: Path, run_notebook: Callable[..., Any]
+) -> None:
+    """A scheduler sees the failure, and whoever reads its log finds the report at its end."""
+    run(cluster, card)
+    path = written(with_cache(card, bucket="another-bucket"), tmp_path)
+    executed = run_notebook("onboarding/30-create-cache-volume", cluster=path, dry_run=False)
+    assert executed.exit_code == 1
+    assert "+bucket: another-bucket" in executed.last_lines and "kubectl delete pv" in executed.last_lines
+
+
+def written(card: Settings, folder: Path) -> Path:
+    """The card as a file."""
+    path = folder / "card.yaml"
+    path.write_text(yaml.safe_dump(card.model_dump(mode="json", exclude_none=True)))
+    return path
 
 
 def test_without_being_asked_for_the_probe_makes_no_pod(cluster: Cluster, card: Settings) -> None:

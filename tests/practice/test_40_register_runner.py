@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from runbook.clients import connect
+from runbook.clients import connect, secrets
 from runbook.clients.gitlab import GitLabClient
 from runbook.errors import GitLabError, SecretError
 from runbook.onboarding import registration
@@ -19,6 +20,7 @@ from runbook.plan import Plan
 from runbook.report import Report, Status
 from runbook.settings import Settings
 from sandbox.gitlab.process import GitLab
+from sandbox.practice import PracticeCluster
 
 Card = Callable[..., Settings]
 
@@ -373,3 +375,81 @@ def test_a_card_that_names_another_project_does_not_make_the_runner_wander(card:
     run(card(**OWNERS["project"]))
     plan, report = run(card(type="project", project="practice/article"))
     assert plan.blockers[0].id == "runner-type" and not report.ok
+
+
+# -- with the practice cluster
+
+
+@pytest.fixture
+def shared(settings: Settings) -> Iterator[Settings]:
+    """The practice cluster's card with a mark, a namespace and a token's place (a Secret) of this test's own."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    runner = settings.runner.model_copy(update={"token": f"secret:{name}/runner/gitlab-token"})
+    kubernetes = settings.kubernetes.model_copy(update={"namespace": name})
+    mine = settings.model_copy(update={"name": name, "runner": runner, "kubernetes": kubernetes})
+    yield mine
+    gitlab = connect.gitlab(mine)
+    for one in gitlab.list("/runners/all", what="all runners"):
+        note = gitlab.get(f"/runners/{one['id']}", what="a runner")["maintenance_note"]
+        if Mark.read(note) == Mark(name):
+            gitlab.delete(f"/runners/{one['id']}", what="the runner of the test")
+    connect.kubernetes(mine).delete("Namespace", name, dry_run=False)
+
+
+def run_with_cluster(settings: Settings) -> tuple[Plan, Report]:
+    gitlab, cluster = connect.gitlab(settings), connect.kubernetes(settings)
+    plan = registration.plan(registration.look(gitlab, settings, cluster), settings)
+    return plan, registration.apply(plan, gitlab, settings, cluster, dry_run=settings.dry_run)
+
+
+def test_before_notebook_20_a_dry_run_waits_and_an_apply_makes_no_runner(shared: Settings) -> None:
+    """A token that is to go into a Secret of a missing namespace is not asked for."""
+    plan, report = run_with_cluster(shared.model_copy(update={"dry_run": True}))
+    assert "notebook 20" in plan.waiting_for and report.ok
+    _, refused = run_with_cluster(shared)
+    assert refused["namespace"].status is Status.FAIL
+    with pytest.raises(GitLabError, match="no runner with our mark"):
+        ours(shared)
+
+
+def test_a_token_can_be_kept_in_a_secret(shared: Settings) -> None:
+    """The Secret is made for it, and a second run finds it there."""
+    cluster = connect.kubernetes(shared)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": shared.kubernetes.namespace}}
+    cluster.create(namespace, dry_run=False)
+    assert run_with_cluster(shared)[1].ok
+    assert secrets.resolve(shared.runner.token, cluster).startswith("glrt-")
+    assert run_with_cluster(shared)[0].summary == "nothing to change"
+
+
+def test_papermill_rehearses_applies_and_then_has_nothing_to_change(
+    practice: PracticeCluster, shared: Settings, tmp_path: Path, run_notebook: Callable[..., Any]
+) -> None:
+    """The notebook itself, three times: what it leaves holds neither the runner's token nor ours."""
+    place = tmp_path / "runner" / "token"
+    mine = shared.model_copy(update={"runner": shared.runner.model_copy(update={"token": f"file:{place}"})})
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(mine.model_dump(mode="json", exclude_none=True)))
+    said = [
+        run_notebook("onboarding/40-register-runner", cluster=tmp_path / "card.yaml", dry_run=dry)
+        for dry in (True, False, False)
+    ]
+    assert [run.exit_code for run in said] == [0, 0, 0], said[-1].last_lines
+    assert "dry_run = False to apply" in said[0].text and "Register the runner: nothing to change" in said[2].text
+    for token in (place.read_text().strip(), practice.gitlab.token("root")):
+        assert not any(token in run.text for run in said)
+
+
+def test_papermill_ends_non_zero_where_the_token_is_lost(
+    shared: Settings, tmp_path: Path, run_notebook: Callable[..., Any]
+) -> None:
+    """The last lines of the log say what reset_token = True would do, and with it the notebook is green."""
+    place = tmp_path / "token"
+    mine = shared.model_copy(update={"runner": shared.runner.model_copy(update={"token": f"file:{place}"})})
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(mine.model_dump(mode="json", exclude_none=True)))
+    assert run(mine)[1].ok
+    place.unlink()
+    name, parameters = "onboarding/40-register-runner", {"cluster": tmp_path / "card.yaml", "dry_run": False}
+    lost = run_notebook(name, **parameters)
+    assert lost.exit_code == 1 and "reset_token = True" in lost.last_lines
+    assert run_notebook(name, **parameters, reset_token=True).exit_code == 0
+    assert place.exists()
