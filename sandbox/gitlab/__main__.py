@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     directory: Path = asked.dir.resolve()
     directory.mkdir(parents=True, exist_ok=True)
+    # A server that was killed left its files; its memory is gone, so they are worth nothing.
+    _clear(directory)
     listener = socket.create_server((asked.host, asked.port))
     scheme = "https" if asked.tls_cert else "http"
     url = asked.external_url or f"{scheme}://{asked.host}:{listener.getsockname()[1]}"
@@ -42,9 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
         _serve(asked, directory, listener, url.rstrip("/"))
     finally:
         listener.close()
-        (directory / READY_FILE).unlink(missing_ok=True)
-        for name in ("repositories", "artifacts"):
-            shutil.rmtree(directory / name, ignore_errors=True)
+        _clear(directory)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a server writes below its folder."""
+    (directory / READY_FILE).unlink(missing_ok=True)
+    for name in ("repositories", "artifacts"):
+        shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-READY_SECONDS = 20.0
-_STOP_SECONDS = 5.0
-_LOG = "gitlab.log"
+from sandbox.process import Process
 
-
-class GitLabFailed(RuntimeError):
-    """The server did not come up; the message ends with what it wrote."""
+_ROOT = Path(__file__).resolve().parents[2]
+_READY_SECONDS = 20.0
 
 
 class GitLab:
@@ -26,10 +22,14 @@ class GitLab:
     `options` are the long options of that command: ``GitLab(d, flavour="gitlab.com", registration_tokens="off")``.
     """
 
-    def __init__(self, directory: Path | str, **options: str | int) -> None:
-        self.directory = Path(directory)
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, directory: Path | str, **options: str | int | float) -> None:
+        self.directory = Path(directory).resolve()
+        command: list[str | Path] = [sys.executable, "-m", "sandbox.gitlab", "--dir", self.directory]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path}
+        self._process = Process("the practice GitLab", command, log=self.directory / "gitlab.log", env=environment)
         self._made_directory = False
         self._ready: dict[str, Any] = {}
 
@@ -42,46 +42,27 @@ class GitLab:
         self.stop()
 
     def start(self) -> Self:
-        """Start and wait until it answers. Raises GitLabFailed."""
+        """Start and wait until it answers. Raises SandboxError with the end of its log."""
         self._made_directory = not self.directory.exists()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sandbox.gitlab", "--dir", str(self.directory)]
-        for name, value in self._options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        with (self.directory / _LOG).open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
-            )
-        self._ready = self._wait(self._process)
+        try:
+            self._process.start().wait_until(self._is_ready, timeout=_READY_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def _is_ready(self) -> bool:
         file = self.directory / "ready.json"
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if file.exists():
-                ready: dict[str, Any] = json.loads(file.read_text())
-                if ready["pid"] == process.pid:
-                    return ready
-            if process.poll() is not None:
-                break
-            time.sleep(0.02)
-        written = (self.directory / _LOG).read_text(errors="replace")[-2000:]
-        self.stop()
-        raise GitLabFailed(f"the practice GitLab did not start within {READY_SECONDS:.0f} s:\n{written}")
+        if not file.exists():
+            return False
+        self._ready = json.loads(file.read_text())
+        # A file of a server that was killed in this folder earlier does not count.
+        return bool(self._ready["pid"] == self._process.pid)
 
     def stop(self) -> None:
         """End the process and remove what it left; twice is fine."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-        (self.directory / _LOG).unlink(missing_ok=True)
+        self._process.stop(grace=5)
+        self._process.log.unlink(missing_ok=True)
         if self._made_directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -100,6 +81,7 @@ class GitLab:
 
     @property
     def groups(self) -> dict[str, int]:
+        """Path to id."""
         return dict(self._ready["groups"])
 
     def token(self, name: str) -> str:

@@ -18,7 +18,8 @@ import httpx
 import pytest
 import trustme
 
-from sandbox.gitlab.process import GitLab, GitLabFailed
+from sandbox.gitlab.process import GitLab
+from sandbox.process import SandboxError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +82,7 @@ def test_a_term_signal_ends_it_cleanly(tmp_path: Path) -> None:
 
 def test_a_start_that_fails_says_why(server: GitLab, tmp_path: Path) -> None:
     """A port that is taken is an error with the reason, and nothing stays."""
-    with pytest.raises(GitLabFailed, match="in use"):
+    with pytest.raises(SandboxError, match="in use"):
         GitLab(tmp_path / "gitlab", port=server.url.rpartition(":")[2]).start()
     assert list(tmp_path.iterdir()) == []
 
