@@ -86,6 +86,7 @@ NEEDS = (
         "the probe that writes and reads a file",
     ),
     Need("30-create-cache-volume", ("get",), "Pod", "namespace", "what the probe found", subresource="log"),
+    Need("50-configure-runner", ("list",), "Node", "cluster", "whether job pods need the label that sends them to ECI"),
     Need("80-run-smoke-job", ("get", "list", "watch"), "Pod", "namespace", "the job's pod, while it lives"),
     Need("80-run-smoke-job", ("list",), "Event", "namespace", "what happened to it"),
     Need("80-run-smoke-job", ("list",), "Node", "cluster", "whether it ran on a virtual node"),

@@ -286,7 +286,7 @@ def test_secrets_that_the_card_names_are_asked_for_where_they_are() -> None:
     """A token kept in a Secret of another namespace needs rights there."""
     card = settings(runner={"token": "secret:vault/runner/token"})
     assert Permission("patch", "secrets", namespace="vault") in needed(card, "40-register-runner")
-    assert needed(card, "50-configure-runner") == {Permission("get", "secrets", namespace="vault")}
+    assert Permission("get", "secrets", namespace="vault") in needed(card, "50-configure-runner")
 
 
 def test_every_need_has_a_reason() -> None:
