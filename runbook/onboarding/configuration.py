@@ -121,7 +121,7 @@ def _waiting_for(facts: Facts, settings: Settings) -> str:
 
 
 def _notes(facts: Facts, settings: Settings, wiring: Wiring) -> dict[str, str]:
-    notes = {"keys": f"those that gitlab-runner {facts.version} knows; version {facts.version_source}"}
+    notes = {"keys": f"those that gitlab-runner {facts.version} knows ({facts.version_source})"}
     dropped = runner_section.left_out(settings, wiring, _NEWEST)
     if dropped:
         notes["left out"] = f"{', '.join(dropped)}: not known to {facts.version}"
@@ -135,10 +135,6 @@ def _notes(facts: Facts, settings: Settings, wiring: Wiring) -> dict[str, str]:
         )
     if facts.rotated_token:
         notes["token"] = "gitlab-runner has rotated it: the file's is kept, the stored one is out of date"
-    if facts.document and facts.document.bom:
-        notes["byte order mark"] = (
-            "the file begins with one; it is kept, but old versions of gitlab-runner may refuse it"
-        )
     return notes
 
 
@@ -189,7 +185,8 @@ def _file_changes(
     facts: Facts, settings: Settings, before: Document, after: Document, found: list[Runner]
 ) -> list[Change]:
     """The change of config.toml itself; for place copy, of the result and of the script that installs it."""
-    checks = (_ignored_keys(after, facts.version, _marked(after, settings)), *_privacy(facts.file))
+    section = _ignored_keys(after, facts.version, _marked(after, settings))
+    checks = (section, *_privacy(facts.file), *_byte_order_mark(after))
     action = Action.CREATE if not facts.file.exists else Action.KEEP if after.data == facts.file.data else Action.UPDATE
     reason, diff = _reason(before, after, found), _diff(before, after, found)
     if action is Action.KEEP or facts.result is None or facts.script is None:
@@ -228,6 +225,21 @@ def _privacy(file: HostFile) -> list[Check]:
             f"{file.path} has mode {file.mode:04o}, and holds tokens",
             expected="mode 0600",
             remedy=f"chmod 600 {file.path}",
+        )
+    ]
+
+
+def _byte_order_mark(document: Document) -> list[Check]:
+    """Editors of Windows put one at the beginning; the TOML parser of older runners stumbles over it, that of newer ones does not."""
+    if not document.bom:
+        return []
+    return [
+        Check.warned(
+            "config-toml-bom",
+            "Every gitlab-runner can read the first line of config.toml",
+            f"{document.where} begins with a byte order mark, which is kept",
+            expected="plain UTF-8; an older gitlab-runner refuses the whole file for this mark",
+            remedy=f"sed -i '1s/^\\xef\\xbb\\xbf//' {document.where}",
         )
     ]
 

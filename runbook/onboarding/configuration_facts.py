@@ -100,7 +100,7 @@ class Facts:
         )
         return {
             "config.toml": f"{self.file.path}{link}" if self.file.exists else f"{self.file.path}: not there",
-            "sections": "\n".join(sections) or "none",
+            "sections": "; ".join(sections) or "none",
             "gitlab-runner": f"{self.version} ({self.version_source})",
             "API server for the runner": self.host,
             "runner's token": self.runner_token_state.value,

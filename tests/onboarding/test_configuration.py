@@ -314,7 +314,9 @@ def test_other_lines_stay_byte_for_byte(card: Write, ending: str, bom: str, fina
     text = bom + (text if final else text.removesuffix("\n")).replace("\n", ending)
     settings = card()
     path = config(settings, text)
-    assert apply(settings).ok
+    report = apply(settings)
+    assert report.ok
+    assert bool(bom) == ("config-toml-bom" in {check.id for check in report.checks})
     after = path.read_bytes()
     assert after.startswith(text.encode())
     assert after.endswith(ending.encode()) is final
