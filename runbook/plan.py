@@ -115,7 +115,9 @@ class Plan:
         lines += [f"    {name}: {text}" for name, text in self.notes.items()]
         if self.waiting_for:
             lines.append(f"    waits for: {self.waiting_for}")
-        lines += [f"  ✘ {check.title}: {check.observed}" for check in self.blockers]
+        for check in self.blockers:
+            first, *rest = check.observed.splitlines() or [""]
+            lines += [f"  ✘ {check.title}: {first}", *(f"      {line}" for line in rest)]
         for change in self.changes:
             reason = f"  ({change.reason})" if change.reason else ""
             lines.append(f"  {_MARK[change.action]} {change.action.value:<6}  {change.label}{reason}")
