@@ -115,7 +115,7 @@ async def _ready(request: Request) -> Response:
 
 async def _unknown(request: Request, problem: Exception) -> Response:
     status = problem.status_code if isinstance(problem, HTTPException) else 404
-    if request.url.path.startswith(API):
+    if request.url.path.startswith("/api/"):
         return JSONResponse({"error": {405: "405 Not Allowed"}.get(status, "404 Not Found")}, status)
     # A browser that is not signed in is sent to the sign-in page, whatever it asked for.
     return RedirectResponse("/users/sign_in", 302)

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox.gitlab import job_variables
+from sandbox.gitlab import job_queue, job_variables
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.pipelines import FAILURE_REASONS
 from sandbox.gitlab.records import Job, Pipeline, Project, Runner
@@ -25,13 +25,14 @@ def payload(instance: Instance, job: Job, runner: Runner) -> Mapped:
     project = instance.projects[job.project_id]
     pipeline = instance.pipelines[job.pipeline_id]
     url = repository_url(instance, project, job)
-    variables = job_variables.of_job(instance, job, runner, url)
+    variables = job_variables.expanded(job_variables.of_job(instance, job, runner, url))
+    depth = next((one.value for one in reversed(variables) if one.key == "GIT_DEPTH"), str(GIT_DEPTH))
     return {
         "id": job.id,
         "token": job.token,
         "allow_git_fetch": True,
-        "job_info": _job_info(instance, job, project),
-        "git_info": _git_info(job, pipeline, url),
+        "job_info": _job_info(instance, job, project, runner),
+        "git_info": _git_info(pipeline, url, int(depth) if depth.isdigit() else GIT_DEPTH),
         "runner_info": {"timeout": job.timeout, "runner_session_url": None},
         "inputs": [],
         "variables": [variable.as_json() for variable in variables],
@@ -69,28 +70,37 @@ def dependencies(instance: Instance, job: Job) -> list[Job]:
     return [other for other in chosen if "archive" in other.artifacts]
 
 
-def _job_info(instance: Instance, job: Job, project: Project) -> Mapped:
+def _job_info(instance: Instance, job: Job, project: Project, runner: Runner) -> Mapped:
     namespaces = instance.namespaces_of(project)
     waited = (job.started_at or instance.now()) - (job.queued_at or job.created_at)
     return {
-        "id": job.id, "name": job.name, "stage": job.spec.stage, "project_id": project.id, "project_name": project.path,
+        "id": job.id, "name": job.name, "stage": job.spec.stage, "project_id": project.id, "project_name": project.name,
         "project_full_path": project.full_path, "namespace_id": namespaces[0].id,
         "root_namespace_id": namespaces[-1].id,
         "pipeline_id": job.pipeline_id, "user_id": job.user_id, "organization_id": 1,
         "time_in_queue_seconds": round(waited.total_seconds(), 3),
-        "project_jobs_running_on_instance_runners_count": "0",
+        
+        "project_jobs_running_on_instance_runners_count": _running_on_instance_runners(instance, project, runner),
     }  # fmt: skip
 
 
-def _git_info(job: Job, pipeline: Pipeline, url: str) -> Mapped:
-    kind = f"+refs/tags/{pipeline.ref}:refs/tags/{pipeline.ref}" if pipeline.tag else (
-        f"+refs/heads/{pipeline.ref}:refs/remotes/origin/{pipeline.ref}"
-    )  # fmt: skip
-    depth = next((int(value) for key, value in job.spec.variables.items() if key == "GIT_DEPTH"), GIT_DEPTH)
+def _running_on_instance_runners(instance: Instance, project: Project, runner: Runner) -> str:
+    """A string, since GitLab stops counting at some point; runners of a group or project do not count."""
+    if runner.runner_type != "instance_type":
+        return "+Inf"
+    return str(job_queue.running_on_instance_runners(instance).get(project.id, 0))
+
+
+def _git_info(pipeline: Pipeline, url: str, depth: int) -> Mapped:
+    heads, tags = "+refs/heads/{0}:refs/remotes/origin/{0}", "+refs/tags/{0}:refs/tags/{0}"
+    if depth > 0:
+        wanted = [(tags if pipeline.tag else heads).format(pipeline.ref)]
+    else:
+        wanted = [heads.format("*"), tags.format("*")]
     return {
         "repo_url": url, "ref": pipeline.ref, "sha": pipeline.sha, "before_sha": pipeline.before_sha,
         "ref_type": "tag" if pipeline.tag else "branch",
-        "refspecs": [f"+refs/pipelines/{pipeline.id}:refs/pipelines/{pipeline.id}", kind],
+        "refspecs": [f"+refs/pipelines/{pipeline.id}:refs/pipelines/{pipeline.id}", *wanted],
         "depth": depth, "repo_object_format": "sha1", "protected": pipeline.protected,
     }  # fmt: skip
 
@@ -128,23 +138,24 @@ def _service(service: Mapped) -> Mapped:
     }  # fmt: skip
 
 
-def _artifacts(job: Job) -> list[Mapped]:
+def _artifacts(job: Job) -> list[Mapped] | None:
     written = job.spec.artifacts
     if written is None:
-        return []
+        return None
     wanted = []
     expire_in = None if written.get("expire_in") is None else str(written["expire_in"])
     if written.get("paths") or written.get("untracked"):
         wanted.append({
             "name": written.get("name"), "untracked": written.get("untracked"), "paths": written.get("paths"),
-            "exclude": written.get("exclude"), "when": written.get("when", "on_success"), "expire_in": expire_in,
+            **({"exclude": written["exclude"]} if written.get("exclude") else {}),
+            "when": written.get("when", "on_success"), "expire_in": expire_in,
             "artifact_type": "archive", "artifact_format": "zip",
         })  # fmt: skip
     junit = written.get("reports", {}).get("junit")
     if junit:
         wanted.append({
             "name": "junit.xml", "paths": [junit] if isinstance(junit, str) else junit, "when": "always",
-            "expire_in": expire_in, "artifact_type": "junit", "artifact_format": "gzip",
+            **({"expire_in": expire_in} if expire_in else {}), "artifact_type": "junit", "artifact_format": "gzip",
         })  # fmt: skip
     return wanted
 

@@ -21,7 +21,7 @@ def next_job(instance: Instance, runner: Runner) -> Job | None:
         return None
     if runner.runner_type != "instance_type":
         return min(waiting, key=lambda job: job.id)
-    busy = _running_on_instance_runners(instance)
+    busy = running_on_instance_runners(instance)
     return min(waiting, key=lambda job: (busy.get(job.project_id, 0), job.id))
 
 
@@ -56,7 +56,8 @@ def _waits(job: Job) -> bool:
     return job.status == "pending" and not job.awaits_acknowledgement
 
 
-def _running_on_instance_runners(instance: Instance) -> dict[int, int]:
+def running_on_instance_runners(instance: Instance) -> dict[int, int]:
+    """Project id to the number of its jobs that run on instance runners now."""
     busy: dict[int, int] = {}
     for job in instance.jobs.values():
         runner = instance.runners.get(job.runner_id) if job.runner_id is not None else None

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.moments import stamp
 from sandbox.gitlab.records import Job, Pipeline, Project, Runner, User, Variable
+
+# `$$` is an escaped dollar sign: no reference follows it.
+_REFERENCE = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)\})")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,27 @@ def of_job(instance: Instance, job: Job, runner: Runner | None, repository_url: 
         *configured(instance, project, pipeline),
         *played,
     ]
+
+
+def expanded(variables: list[JobVariable]) -> list[JobVariable]:
+    """References between variables (`A: $B-x`) filled in, as GitLab does before it sends them.
+
+    Raw variables stay as they are, unknown names stay references, and so does a reference that goes in a circle.
+    """
+    known = {variable.key: variable for variable in variables}
+
+    def fill(variable: JobVariable, seen: frozenset[str]) -> str:
+        if variable.raw or variable.file or variable.key in seen:
+            return variable.value
+        inside = seen | {variable.key}
+
+        def value(match: re.Match[str]) -> str:
+            other = known.get(match[1] or match[2] or "")
+            return match[0] if other is None or other.key in inside else fill(other, inside)
+
+        return _REFERENCE.sub(value, variable.value)
+
+    return [replace(variable, value=fill(variable, frozenset())) for variable in variables]
 
 
 def configured(instance: Instance, project: Project, pipeline: Pipeline) -> list[JobVariable]:

@@ -22,7 +22,6 @@ from sandbox.gitlab.endpoint import (
     declared,
     error,
     no_content,
-    not_found,
     plain_error,
 )
 from sandbox.gitlab.multipart import Upload
@@ -199,10 +198,7 @@ def download_artifacts(call: Call) -> Response:
             call.instance.users[asking.user_id], project
         ):
             raise error(403)
-    expired = job.artifacts_expire_at is not None and job.artifacts_expire_at < call.instance.now()
-    if expired or "archive" not in job.artifacts:
-        raise not_found()
-    return jobs.archive(job)
+    return jobs.archive(call.instance, job)
 
 
 def discover_router(call: Call) -> Response:

@@ -91,7 +91,7 @@ def _add_token(instance: Instance, name: str, token: _Token) -> str:
 def _add_project(instance: Instance, group: Group, folder: Path) -> None:
     number = instance.next_id("projects")
     project = Project(
-        id=number, path=folder.name, name=folder.name.capitalize(), namespace_id=group.id,
+        id=number, path=folder.name, name=folder.name, namespace_id=group.id,
         full_path=f"{group.full_path}/{folder.name}", created_at=instance.now(),
         registration_token=_registration_token(),
         repository=instance.directory / "repositories" / f"{number}.git",

@@ -10,8 +10,9 @@ from starlette.responses import FileResponse, Response
 
 from sandbox.gitlab import entities, pipelines
 from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared, error, not_found
+from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.pagination import jobs_page
-from sandbox.gitlab.records import ACTIVE_STATUSES, DEVELOPER, REPORTER, Job
+from sandbox.gitlab.records import ACTIVE_STATUSES, DEVELOPER, REPORTER, Artifact, Job
 from sandbox.gitlab.rest.pipelines import read_variables, with_status
 
 
@@ -88,19 +89,19 @@ def erase_job(call: Call) -> Response:
 
 
 def artifacts(call: Call) -> Response:
-    return archive(call.job_of(call.project(REPORTER)))
+    return archive(call.instance, call.job_of(call.project(REPORTER)))
 
 
 def artifacts_of_ref(call: Call) -> Response:
-    return archive(_latest_success(call))
+    return archive(call.instance, _latest_success(call))
 
 
 def artifact_of_ref(call: Call) -> Response:
-    return _member(_latest_success(call), call.path["artifact_path"])
+    return _member(call.instance, _latest_success(call), call.path["artifact_path"])
 
 
 def artifact(call: Call) -> Response:
-    return _member(call.job_of(call.project(REPORTER)), call.path["artifact_path"])
+    return _member(call.instance, call.job_of(call.project(REPORTER)), call.path["artifact_path"])
 
 
 def delete_artifacts(call: Call) -> Response:
@@ -117,11 +118,9 @@ def keep_artifacts(call: Call) -> Response:
     return answer(entities.job(call.instance, job))
 
 
-def archive(job: Job) -> Response:
-    """The job's archive as a file. 404 where it has none."""
-    found = job.artifacts.get("archive")
-    if found is None:
-        raise not_found()
+def archive(instance: Instance, job: Job) -> Response:
+    """The job's archive as a file. 404 where it has none, or none any more."""
+    found = _archive(instance, job)
     return FileResponse(found.path, media_type="application/octet-stream", filename=found.filename)
 
 
@@ -139,10 +138,15 @@ def _latest_success(call: Call) -> Job:
     return max(rows, key=lambda job: job.id)
 
 
-def _member(job: Job, path: str) -> Response:
-    found = job.artifacts.get("archive")
-    if found is None:
+def _archive(instance: Instance, job: Job) -> Artifact:
+    expired = job.artifacts_expire_at is not None and job.artifacts_expire_at < instance.now()
+    if expired or "archive" not in job.artifacts:
         raise not_found()
+    return job.artifacts["archive"]
+
+
+def _member(instance: Instance, job: Job, path: str) -> Response:
+    found = _archive(instance, job)
     with zipfile.ZipFile(io.BytesIO(found.path.read_bytes())) as zipped:
         if path not in zipped.namelist():
             raise not_found()

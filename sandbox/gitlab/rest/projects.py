@@ -44,8 +44,16 @@ def _project_page(call: Call, rows: Iterable[Project]) -> Response:
 def project(call: Call) -> Response:
     row = call.project()
     role = call.instance.project_role(call.caller, row)
-    permissions = {"project_access": {"access_level": role, "notification_level": 3}, "group_access": None}
+    group = call.instance.groups[row.namespace_id]
+    permissions = {
+        "project_access": _access(row.members.get(call.caller.id)),
+        "group_access": _access(group.members.get(call.caller.id)),
+    }
     return answer({**entities.project(call.instance, row, maintainer=role >= MAINTAINER), "permissions": permissions})
+
+
+def _access(level: int | None) -> dict[str, int] | None:
+    return None if level is None else {"access_level": level, "notification_level": 3}
 
 
 def edit_project(call: Call) -> Response:
