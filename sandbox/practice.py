@@ -9,30 +9,49 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from runbook.report import text_pairs
 from sandbox.control_plane import ControlPlane
+from sandbox.eci_node import EciNode, NodeSettings, kubelet_keys
 from sandbox.gitlab.process import GitLab
 from sandbox.process import SandboxError
+from sandbox.runner.process import Runner
 from sandbox.toolchain import programs
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "var" / "practice"
 CARD = ROOT / "data" / "clusters" / "practice.yaml"
 
+BRISK = NodeSettings(schedule_seconds=0.5, pull_seconds=1, buckets=("practice-ci-cache",))
+"""A virtual node that starts a pod in under two seconds, so that a person sees each stage and waits for none."""
+
+FRESH_CONFIG = """\
+# As the gitlab-runner package leaves it. Kept by hand; changes are read without a restart.
+concurrent = 1
+check_interval = 1
+shutdown_timeout = 0
+
+[session_server]
+  session_timeout = 1800
+"""
+
 
 class PracticeCluster:
     """Started with `start` or `with`, gone with `stop`; several may run at once, each in a folder of its own.
 
-    `say` receives a line for each step that takes time.
+    `node` says how its virtual nodes behave. `say` receives a line for each step that takes time.
     """
 
-    def __init__(self, folder: Path = HOME, *, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, folder: Path = HOME, *, node: NodeSettings = BRISK, say: Callable[[str], None] = print
+    ) -> None:
         self.folder = folder.resolve()
+        self._node = node
         self._say = say
         self._mark = self.folder / "running"
 
@@ -40,15 +59,12 @@ class PracticeCluster:
         """Build what is not built yet, start everything, and return when jobs can run. Raises SandboxError."""
         self._claim_folder()
         try:
-            built = programs(("etcd", "kube-apiserver", "kube-controller-manager"), self._say)
+            built = programs(say=self._say)
             started = time.monotonic()
-            self.gitlab = GitLab(self.folder / "gitlab-server").start()
-            self._write("gitlab/url", self.gitlab.url)
-            self._write("gitlab/root-token", self.gitlab.token("root"))
-            self.control_plane = ControlPlane(self.folder / "control-plane", built).start()
-            shutil.copy(self.control_plane.admin, self.kubeconfig)
-            self._write("oss/access-key-id", "LTAI" + secrets.token_hex(8))
-            self._write("oss/access-key-secret", secrets.token_hex(15))
+            self._start_gitlab()
+            self._start_control_plane(built)
+            self._start_node(built)
+            self._start_runner()
             self.seconds_to_start = time.monotonic() - started
         except BaseException:
             self.stop()
@@ -57,7 +73,7 @@ class PracticeCluster:
 
     def stop(self) -> None:
         """Stop every program in reverse order and remove the folder."""
-        for part in ("control_plane", "gitlab"):
+        for part in ("runner", "node", "control_plane", "gitlab"):
             if hasattr(self, part):
                 getattr(self, part).stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -144,6 +160,30 @@ class PracticeCluster:
                 remedy="Use that one, or stop it first (Ctrl-C where it runs).",
             )
         self._mark.write_text(str(os.getpid()))
+
+    def _start_gitlab(self) -> None:
+        self.gitlab = GitLab(self.folder / "gitlab-server").start()
+        self._write("gitlab/url", self.gitlab.url)
+        self._write("gitlab/root-token", self.gitlab.token("root"))
+
+    def _start_control_plane(self, built: Mapping[str, Path]) -> None:
+        self.control_plane = ControlPlane(self.folder / "control-plane", built).start()
+        shutil.copy(self.control_plane.admin, self.kubeconfig)
+
+    def _start_node(self, built: Mapping[str, Path]) -> None:
+        self._write("oss/access-key-id", "LTAI" + secrets.token_hex(8))
+        self._write("oss/access-key-secret", secrets.token_hex(15))
+        settings = replace(
+            self._node,
+            reachable=(self.gitlab.url.removeprefix("http://"),),
+            gitlab_runner_helper=built["gitlab-runner-helper"],
+        )
+        keys = kubelet_keys(self.control_plane.keys.folder)
+        self.node = EciNode(built["eci-node"], self.kubeconfig, self.folder / "eci-node", keys, settings).start()
+
+    def _start_runner(self) -> None:
+        self._write("runner/config.toml", FRESH_CONFIG)
+        self.runner = Runner(self.folder / "runner" / "config.toml").start()
 
     def _write(self, name: str, value: str) -> None:
         """A file that only its owner reads: the practice card refers to it."""
