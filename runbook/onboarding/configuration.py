@@ -7,26 +7,22 @@ the card wants in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runbook.clients import connect
 from runbook.clients.host_file import HostFile
-from runbook.eci import charges, specs
-from runbook.eci.quote import Quote
-from runbook.errors import PlanError, RunbookError
+from runbook.errors import PlanError
 from runbook.moments import Clock
-from runbook.onboarding import install_script, registration, runner_section
+from runbook.onboarding import configuration_stops, install_script, registration, runner_section
 from runbook.onboarding.configuration_facts import TITLE, Facts, look, own_account
 from runbook.onboarding.install_script import Certificate
 from runbook.onboarding.registration import RegisteredRunner, TokenState
 from runbook.onboarding.runner_section import Wiring
 from runbook.plan import Action, Change, Plan, unified_diff
 from runbook.report import Check, Report
-from runbook.runner import job_marks, keys, pods
 from runbook.runner.config_toml import Document, Runner, shown
 from runbook.runner.version import Version
 from runbook.settings import Settings
@@ -73,10 +69,10 @@ def plan(facts: Facts, settings: Settings) -> Plan:
         document, settings, url=facts.gitlab_url, token=facts.runner_token, runner_id=wiring.runner_id
     )
     blockers = [
-        *_file_blockers(facts, settings),
-        *_load_blockers(document, facts.version),
-        *_section_blockers(document, found, settings),
-        *_size_blockers(settings, wiring),
+        *configuration_stops.file_blockers(facts, settings),
+        *configuration_stops.load_blockers(document, facts.version),
+        *configuration_stops.section_blockers(document, found, settings),
+        *configuration_stops.size_blockers(settings, wiring),
     ]
     if blockers:
         return Plan(TITLE, (), blockers, notes=notes)
@@ -145,18 +141,13 @@ def _quotes(document: Document, facts: Facts, settings: Settings) -> dict[str, s
     """Requested, billed and list price of the pods that this configuration makes: of a job with one service, and of one without."""
     section = dict(_marked(document, settings).values)
     services = {"job with one service": (settings.smoke.service_image,), "job without": ()}
-    return {name: _quote(section, images, facts.version, settings) for name, images in services.items()}
+    return {
+        name: runner_section.price_of(section, images, facts.version, settings) for name, images in services.items()
+    }
 
 
 def _marked(document: Document, settings: Settings) -> Runner:
     return next(runner for runner in document.runners if runner.get(*runner_section.MARK) == settings.name)
-
-
-def _quote(section: dict[str, Any], services: Sequence[str], version: Version, settings: Settings) -> str:
-    pod = pods.job_pod(section, pods.sample_job(services=services), version)
-    found = specs.for_pod(pod, region=settings.region)
-    quote = Quote((), found, charges.list_price(found, site=settings.site), settings.site)
-    return f"{quote.headline} ({found.rule})" + (f" {quote.price.reason}" if quote.price.reason else "")
 
 
 def _certificate_change(facts: Facts, settings: Settings) -> list[Change]:
@@ -185,8 +176,8 @@ def _file_changes(
     facts: Facts, settings: Settings, before: Document, after: Document, found: list[Runner]
 ) -> list[Change]:
     """The change of config.toml itself; for place copy, of the result and of the script that installs it."""
-    section = _ignored_keys(after, facts.version, _marked(after, settings))
-    checks = (section, *_privacy(facts.file), *_byte_order_mark(after))
+    section = configuration_stops.ignored_keys(after, facts.version, _marked(after, settings))
+    checks = (section, *configuration_stops.privacy(facts.file), *configuration_stops.byte_order_mark(after))
     action = Action.CREATE if not facts.file.exists else Action.KEEP if after.data == facts.file.data else Action.UPDATE
     reason, diff = _reason(before, after, found), _diff(before, after, found)
     if action is Action.KEEP or facts.result is None or facts.script is None:
@@ -212,36 +203,6 @@ def _script(facts: Facts, settings: Settings, after: Document, name: str) -> byt
     return install_script.script(
         settings.config.path, name, old_sha256=facts.file.sha256, new_sha256=after.sha256, certificate=certificate
     ).encode()
-
-
-def _privacy(file: HostFile) -> list[Check]:
-    """The file holds tokens in clear text; gitlab-runner itself gives it the mode 0600."""
-    if not file.exists or not file.mode & 0o077:
-        return []
-    return [
-        Check.warned(
-            "config-toml-mode",
-            "Only its owner can read config.toml",
-            f"{file.path} has mode {file.mode:04o}, and holds tokens",
-            expected="mode 0600",
-            remedy=f"chmod 600 {file.path}",
-        )
-    ]
-
-
-def _byte_order_mark(document: Document) -> list[Check]:
-    """Editors of Windows put one at the beginning; the TOML parser of older runners stumbles over it, that of newer ones does not."""
-    if not document.bom:
-        return []
-    return [
-        Check.warned(
-            "config-toml-bom",
-            "Every gitlab-runner can read the first line of config.toml",
-            f"{document.where} begins with a byte order mark, which is kept",
-            expected="plain UTF-8; an older gitlab-runner refuses the whole file for this mark",
-            remedy=f"sed -i '1s/^\\xef\\xbb\\xbf//' {document.where}",
-        )
-    ]
 
 
 def _reason(before: Document, after: Document, found: list[Runner]) -> str:
@@ -309,140 +270,6 @@ def _runner_change(facts: Facts, settings: Settings) -> list[Change]:
 
 def _only_smoke(runner: RegisteredRunner, settings: Settings) -> bool:
     return runner.tags == (settings.runner.smoke_tag,) and not runner.run_untagged
-
-
-# -- why a plan stops -------------------------------------------------------------------------------------------------
-
-
-def _file_blockers(facts: Facts, settings: Settings) -> list[Check]:
-    if settings.config.place == "copy":
-        return [] if facts.file.exists else [_no_copy(facts, settings)]
-    obstacle = facts.file.obstacle()
-    if obstacle is None:
-        return []
-    return [
-        Check.failed(
-            "config-toml-place",
-            "config.toml can be replaced on this host",
-            f"{facts.file.path}: {obstacle}",
-            expected="a file that this account may replace, in a folder that is there (gitlab-runner's package makes it)",
-            remedy="Run the notebook as root on the runner's host (a read-only file first needs chmod u+w),\n"
-            "or set config.place: copy in the cluster card.",
-        )
-    ]
-
-
-def _no_copy(facts: Facts, settings: Settings) -> Check:
-    return Check.failed(
-        "config-toml-copy",
-        "config.toml was copied out",
-        f"there is no copy at {facts.file.path}",
-        expected=f"a copy of {settings.config.path} from the runner's host",
-        remedy=install_script.copy_out(settings.config.path, facts.file.path),
-    )
-
-
-def _load_blockers(document: Document, version: Version) -> list[Check]:
-    fatal = [mistake for mistake in keys.mistakes(document.values, version) if mistake.fatal]
-    if not fatal:
-        return []
-    return [
-        Check.failed(
-            "config-toml-loads",
-            "gitlab-runner can load config.toml",
-            "\n".join(_at_line(document, mistake) for mistake in fatal),
-            expected="every value of the type that gitlab-runner expects",
-            remedy="Correct these lines by hand: as long as they are there, no runner of this file takes a job.",
-        )
-    ]
-
-
-def _ignored_keys(document: Document, version: Version, section: Runner) -> Check:
-    """Keys of our own section that this version does not read: they were written by hand, or for another version."""
-    ignored = [mistake for mistake in keys.mistakes(section.values, version, keys.RUNNER) if not mistake.fatal]
-    title = "gitlab-runner reads every key of our section"
-    if not ignored:
-        return Check.passed("config-toml-keys", title, f"{section}, gitlab-runner {version}")
-    rooted = [keys.Mistake((*section.path, *mistake.path), mistake.problem, fatal=False) for mistake in ignored]
-    return Check.warned(
-        "config-toml-keys",
-        title,
-        "\n".join(_at_line(document, mistake) for mistake in rooted),
-        expected=f"keys that gitlab-runner {version} knows",
-        remedy="Correct or remove these lines by hand; they have no effect.",
-    )
-
-
-def _at_line(document: Document, mistake: keys.Mistake) -> str:
-    line = next((document.line(statement) for statement in document.statements if statement.within(mistake.path)), None)
-    return f"line {line}, {mistake}" if line else str(mistake)
-
-
-def _section_blockers(document: Document, found: list[Runner], settings: Settings) -> list[Check]:
-    title = "At most one section of config.toml is ours"
-    if len(found) > 1:
-        return [
-            Check.failed(
-                "config-toml-sections",
-                title,
-                "; ".join(str(runner) for runner in found),
-                expected=f"one section with our mark ({job_marks.CARD} = {settings.name}), our token or our runner's id",
-                remedy="Decide which one stays and remove the other by hand; both would serve the same runner.",
-            )
-        ]
-    others = runner_section.namesakes(document, settings, found)
-    foreign = [runner for runner in found if runner.get(*runner_section.MARK) not in (None, settings.name)]
-    if foreign:
-        mark = foreign[0].get(*runner_section.MARK)
-        return [
-            Check.failed(
-                "config-toml-sections",
-                title,
-                f"{foreign[0]} has our runner's token or id, but was written from the card {mark}",
-                expected="one runner in GitLab for each card",
-                remedy="Give each card a runner of its own, or remove the mark from the section by hand.",
-            )
-        ]
-    if others and not found:
-        return [
-            Check.failed(
-                "config-toml-sections",
-                title,
-                f"{others[0]} has our runner's name, but neither our mark nor its token",
-                expected="no other section for Kubernetes of the same name",
-                remedy="Remove that section if its runner is gone, or rename one of the two (card: runner.description).\n"
-                "To have it taken over, put its token where runner.token says and set runner.existing_token: true.",
-            )
-        ]
-    return []
-
-
-def _size_blockers(settings: Settings, wiring: Wiring) -> list[Check]:
-    """What ECI would refuse of every job pod, said before it is written."""
-    try:
-        _quote(runner_section.wanted(settings, wiring), (settings.smoke.service_image,), wiring.version, settings)
-    except RunbookError as error:
-        return [
-            Check.failed(
-                "pod-size",
-                "ECI has a spec for the job pods",
-                "\n".join(error.lines()),
-                expected=error.allowed or "",
-                remedy="Correct pods in the cluster card.",
-            )
-        ]
-    wrong = {key: value for key, value in settings.pods.custom_tags.items() if set(key + value) & set(",:")}
-    if not wrong:
-        return []
-    return [
-        Check.failed(
-            "custom-tags",
-            "Each tag for the bill can be written",
-            ", ".join(f"{key}: {value}" for key, value in wrong.items()),
-            expected="names and values without a comma or a colon, which separate them in the annotation",
-            remedy="Correct pods.custom_tags in the cluster card.",
-        )
-    ]
 
 
 # -- apply ------------------------------------------------------------------------------------------------------------

@@ -9,13 +9,15 @@ annotation `ci-cluster-card` that its pods bear, by its token, or by its runner'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runbook.eci import charges, specs
 from runbook.eci import vocabulary as eci
+from runbook.eci.quote import Quote
 from runbook.quantities import Size
-from runbook.runner import job_marks, keys
+from runbook.runner import job_marks, keys, pods
 from runbook.runner.config_toml import SERVICE_HOST, Document, Runner
 from runbook.runner.toml_statements import Path
 from runbook.runner.version import Version
@@ -157,6 +159,17 @@ def with_concurrent(document: Document, settings: Settings) -> Document:
     lowest = max(settings.config.limit, 1)
     value = settings.config.concurrent or max(present if isinstance(present, int) else 0, lowest)
     return document.with_value(("concurrent",), value)
+
+
+def price_of(section: Mapping[str, Any], services: Sequence[str], version: Version, settings: Settings) -> str:
+    """What a job pod of this section requests, the spec that is billed for it, and its list price an hour; `services` are images.
+
+    Raises SpecError for what ECI would refuse.
+    """
+    pod = pods.job_pod(section, pods.sample_job(services=services), version)
+    found = specs.for_pod(pod, region=settings.region)
+    quote = Quote((), found, charges.list_price(found, site=settings.site), settings.site)
+    return f"{quote.headline} ({found.rule})" + (f" {quote.price.reason}" if quote.price.reason else "")
 
 
 # -- parts of the section
