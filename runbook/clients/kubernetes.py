@@ -8,19 +8,17 @@ that a manifest in a plan is the very thing that is sent. Changes are server-sid
 from __future__ import annotations
 
 import json
-import re
-import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import yaml
-
+from runbook.clients import kubernetes_errors, tls
+from runbook.clients.permissions import RBAC, Permission
 from runbook.errors import KubernetesError
 from runbook.moments import Clock
 from runbook.plan import Action, Change, Plan
@@ -65,8 +63,6 @@ class Kind:
         return "/" + "/".join(parts)
 
 
-RBAC = "rbac.authorization.k8s.io/v1"
-
 KINDS = {
     "ClusterRole": Kind(RBAC, "clusterroles", namespaced=False),
     "ClusterRoleBinding": Kind(RBAC, "clusterrolebindings", namespaced=False),
@@ -87,89 +83,6 @@ KINDS = {
     "StorageClass": Kind("storage.k8s.io/v1", "storageclasses", namespaced=False),
 }
 """The kinds that the notebooks read or write."""
-
-
-@dataclass(frozen=True)
-class Permission:
-    """One thing that an account may or may not do: the question of a SelfSubjectAccessReview.
-
-    `resource` is the plural; `namespace` None asks for the whole cluster; `name` None for every object.
-    """
-
-    verb: str
-    resource: str
-    group: str = ""
-    subresource: str = ""
-    namespace: str | None = None
-    name: str | None = None
-
-    @property
-    def resource_path(self) -> str:
-        """As RBAC writes it in a rule: `pods/exec`."""
-        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
-
-    def __str__(self) -> str:
-        group = f".{self.group}" if self.group else ""
-        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
-        return f"{self.verb} {self.resource_path}{group} {where}"
-
-
-def grants(permissions: Iterable[Permission], user: str, *, name: str = "runbook") -> str:
-    """The Roles, ClusterRoles and their bindings that give `user` these permissions, as YAML ready to apply.
-
-    One Role a namespace, one ClusterRole for what spans the cluster. `user` is a user's name or
-    `system:serviceaccount:NAMESPACE:NAME`.
-    """
-    by_namespace: dict[str | None, list[Permission]] = {}
-    for permission in permissions:
-        by_namespace.setdefault(permission.namespace, []).append(permission)
-    documents = [
-        document
-        for namespace, wanted in by_namespace.items()
-        for document in _role_and_binding(namespace, wanted, user, name)
-    ]
-    return yaml.safe_dump_all(documents, sort_keys=False)
-
-
-def rules(permissions: Iterable[Permission]) -> list[dict[str, Any]]:
-    """RBAC rules for these permissions, as few as possible: verbs are gathered by resource, resources by verbs."""
-    verbs: dict[tuple[str, str, str | None], list[str]] = {}
-    for one in permissions:
-        held = verbs.setdefault((one.group, one.resource_path, one.name), [])
-        if one.verb not in held:
-            held.append(one.verb)
-    gathered: dict[tuple[str, tuple[str, ...], str | None], list[str]] = {}
-    for (group, resource, name), held in verbs.items():
-        gathered.setdefault((group, tuple(held), name), []).append(resource)
-    return [
-        {"apiGroups": [group], "resources": resources, "verbs": list(held)}
-        | ({"resourceNames": [name]} if name else {})
-        for (group, held, name), resources in gathered.items()
-    ]
-
-
-def _role_and_binding(namespace: str | None, wanted: list[Permission], user: str, name: str) -> list[Manifest]:
-    scope = {"namespace": namespace} if namespace else {}
-    prefix = "" if namespace else "Cluster"
-    _, _, account = user.partition("system:serviceaccount:")
-    account_namespace, _, account_name = account.partition(":")
-    group = RBAC.partition("/")[0]
-    subject = (
-        {"kind": "ServiceAccount", "namespace": account_namespace, "name": account_name}
-        if account_name
-        else {"kind": "User", "apiGroup": group, "name": user}
-    )
-    metadata = {"name": name, **scope}
-    return [
-        {"apiVersion": RBAC, "kind": f"{prefix}Role", "metadata": metadata, "rules": rules(wanted)},
-        {
-            "apiVersion": RBAC,
-            "kind": f"{prefix}RoleBinding",
-            "metadata": dict(metadata),
-            "roleRef": {"apiGroup": group, "kind": f"{prefix}Role", "name": name},
-            "subjects": [subject],
-        },
-    ]
 
 
 @dataclass(frozen=True)
@@ -405,7 +318,9 @@ class Cluster:
                 needed = Permission(*_asked(verb, kind, namespace))
                 if self.may(needed) is False:
                     user = self.whoami()
-                    raise forbidden(needed, "USER" if isinstance(user, Unknown) else user, self.server)
+                    raise kubernetes_errors.forbidden(
+                        needed, "USER" if isinstance(user, Unknown) else user, self.server
+                    )
         return passed_over
 
     def _carry_out(self, change: Change, *, dry_run: bool) -> None:
@@ -465,9 +380,14 @@ class Cluster:
                 preload_content=not stream,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise self._unreachable(error, seconds) from None
+            raise kubernetes_errors.unreachable(error, f"{self.server} (from {self.source})", seconds) from None
+        where = f"{method} {self.server}{path}"
+        if answer.status == 401:
+            certificate = self.client_certificate
+            end = tls.not_after(certificate) if certificate else None
+            raise kubernetes_errors.unauthorized(f"{where} (account from {self.source})", end, self.clock.now())
         if not 200 <= answer.status < 300:
-            raise self._refused(method, path, answer, what)
+            raise kubernetes_errors.refused(answer, where, what)
         return answer
 
     def _json(
@@ -482,141 +402,6 @@ class Cluster:
     ) -> Manifest:
         return _decoded(self.request(method, path, query, body, content_type, what=what), self.server)
 
-    def _unreachable(self, error: Exception, seconds: float) -> KubernetesError:
-        import urllib3.exceptions as wire
-
-        cause = error.reason if isinstance(error, wire.MaxRetryError) and error.reason else error
-        where = f"{self.server} (from {self.source})"
-        if isinstance(cause, wire.SSLError):
-            return tls_error(cause.args[0] if cause.args else cause, where)
-        if isinstance(cause, wire.NameResolutionError):
-            return KubernetesError(
-                "The API server's name cannot be resolved.",
-                where=where,
-                remedy="Check the address; a name under cs.aliyuncs.com resolves inside the cluster's VPC only.",
-                page="#api-server",
-            )
-        if isinstance(cause, wire.TimeoutError) and not isinstance(cause, wire.NewConnectionError):
-            waiting = "no connection" if isinstance(cause, wire.ConnectTimeoutError) else "no answer"
-            return KubernetesError(
-                f"The API server is slow or out of reach: {waiting} within {seconds:g} s.",
-                where=where,
-                remedy="Is this machine in the VPC, or its address in the access list of the public endpoint? "
-                "A slow server: raise kubernetes.request_timeout in the card.",
-                page="#api-server",
-            )
-        if isinstance(cause, wire.ProxyError):
-            return KubernetesError(
-                "The proxy does not connect to the API server.",
-                where=where,
-                remedy="Check HTTPS_PROXY, or name the server in NO_PROXY.",
-                page="#api-server",
-            )
-        refused = isinstance(cause.__cause__, ConnectionRefusedError)
-        return KubernetesError(
-            "The API server refuses connections: nothing listens at this address."
-            if refused
-            else f"The connection to the API server broke ({type(cause.__cause__ or cause).__name__}).",
-            where=where,
-            remedy="Compare the address with the cluster's page in the console; is the cluster running?",
-            page="#api-server",
-        )
-
-    def _refused(
-        self, method: str, path: str, answer: urllib3.BaseHTTPResponse, what: Permission | None
-    ) -> KubernetesError:
-        status = answer.status
-        said = _status_message(answer)
-        where = f"{method} {self.server}{path}"
-        if status == 401:
-            error = self._unauthorized(where)
-        elif status == 403:
-            error = _forbidden_by(said, what, where)
-        else:
-            problem, remedy = _ANSWERS.get(
-                status, ("The API server failed." if status >= 500 else "The API server refused.", None)
-            )
-            error = KubernetesError(
-                f"{problem} ({status})", where=where, value=said or None, remedy=remedy, page="#api-server"
-            )
-        error.status = status
-        return error
-
-    def _unauthorized(self, where: str) -> KubernetesError:
-        from runbook.clients import tls
-
-        pem = self.client_certificate
-        expired = pem is not None and tls.not_after(pem) < self.clock.now()
-        if expired:
-            problem = f"The client certificate of this account expired on {tls.not_after(pem or ''):%Y-%m-%d %H:%M} UTC. (401)"
-        else:
-            problem = "The API server does not know this account: its certificate or token is expired, revoked or of another cluster. (401)"
-        return KubernetesError(
-            problem,
-            where=f"{where} (account from {self.source})",
-            remedy="Get a new kubeconfig from the cluster's page in the console (Connection Information), "
-            "or by the API DescribeClusterUserKubeconfig.",
-            page="#kubeconfig",
-        )
-
-
-def forbidden(permission: Permission, user: str, where: str, said: str | None = None) -> KubernetesError:
-    """The page of a 403: what `user` may not do, and the rule that an administrator would apply."""
-    error = KubernetesError(
-        f"This account may not {permission}.",
-        where=where,
-        value=said,
-        remedy=f"Have an administrator apply this rule (kubectl apply -f -):\n{grants([permission], user)}",
-        page="#account-permissions",
-    )
-    error.status = 403
-    return error
-
-
-_REFUSAL = re.compile(
-    r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"/]+)(?:/(?P<subresource>[^"]+))?" '
-    r'in API group "(?P<group>[^"]*)" (?:in the namespace "(?P<namespace>[^"]+)"|at the cluster scope)'
-)
-"""How RBAC words a refusal. It names the verb that was missing: an apply that makes a new object needs two."""
-
-_ESCALATION = "attempting to grant RBAC permissions not currently held"
-
-
-def _forbidden_by(said: str, what: Permission | None, where: str) -> KubernetesError:
-    """The page of a 403 by the server's own words; `what` was asked for, in case they say nothing."""
-    named = _REFUSAL.search(said)
-    if named:
-        parts = named.groupdict()
-        user, subresource = str(parts.pop("user")), parts.pop("subresource") or ""
-        return forbidden(Permission(**parts, subresource=subresource), user, where, said)
-    if what and _ESCALATION not in said:
-        return forbidden(replace(what, name=None), "USER", where, said or None)
-    error = KubernetesError(
-        "This account may not give rights that it does not have itself."
-        if _ESCALATION in said
-        else "This account may not do that.",
-        where=where,
-        value=said,
-        remedy="Notebook 10 prints the rules that this account lacks; or have an administrator run this notebook.",
-        page="#account-permissions",
-    )
-    error.status = 403
-    return error
-
-
-_ANSWERS: dict[int, tuple[str, str | None]] = {
-    404: (
-        "It is not there: the namespace, the object or its kind does not exist.",
-        "Has the notebook before this one been applied?",
-    ),
-    409: (
-        "The object is there already, or was changed meanwhile.",
-        "Run the notebook again: it looks anew and plans anew.",
-    ),
-    422: ("The API server finds the object invalid.", "An immutable field may have changed; compare the plan's diff."),
-    429: ("The API server is overloaded and still refuses after waiting.", "Try again later."),
-}
-
 
 def known(read: Callable[[], Seen]) -> Seen | Unknown:
     """What `read` returns, or Unknown with the reason where the server answered that it may not or cannot be read.
@@ -629,38 +414,6 @@ def known(read: Callable[[], Seen]) -> Seen | Unknown:
         if error.status in (None, 401):
             raise
         return Unknown(error.problem.rstrip("."))
-
-
-_CERTIFICATE_PROBLEMS = {
-    9: "The API server's certificate is not valid yet: one of the clocks is wrong.",
-    10: "The API server's certificate, or the CA that signed it, has expired.",
-    62: "The API server's certificate is for another name than the address that is used.",
-    64: "The API server's certificate is for another address than the one that is used.",
-}
-"""OpenSSL's verify codes (X509_V_ERR_*) that have a cause of their own; every other one is a certificate of another CA."""
-
-
-def tls_error(error: BaseException, where: str) -> KubernetesError:
-    """The page for a TLS handshake that failed."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return KubernetesError(
-            _CERTIFICATE_PROBLEMS.get(
-                error.verify_code,
-                "The API server's certificate was not signed by the CA that the kubeconfig names (wrong CA).",
-            ),
-            where=where,
-            value=error.verify_message,
-            remedy="Get a new kubeconfig from the cluster's page in the console. If the message stays, something between "
-            "here and the cluster answers in its place.",
-            page="#server-certificate",
-        )
-    return KubernetesError(
-        "No TLS connection to the API server could be made.",
-        where=where,
-        value=getattr(error, "reason", None) or type(error).__name__,
-        remedy="Is this the port of the API server, and is the kubeconfig's client certificate whole?",
-        page="#server-certificate",
-    )
 
 
 def _kind(name: str) -> Kind:
@@ -695,15 +448,6 @@ def _needed_first(manifest: Manifest) -> set[str]:
 
 def _rehearsal(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
-
-
-def _status_message(answer: urllib3.BaseHTTPResponse) -> str:
-    """The message of a `Status` object; of anything else nothing, since a proxy's page helps nobody."""
-    try:
-        seen = json.loads(answer.data)
-    except ValueError:
-        return ""
-    return str(seen.get("message", "")) if isinstance(seen, dict) else ""
 
 
 def _decoded(answer: urllib3.BaseHTTPResponse, server: str) -> Manifest:

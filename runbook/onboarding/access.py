@@ -15,15 +15,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runbook.clients import secrets
-from runbook.clients.kubernetes import RBAC, Cluster, Permission, known
-from runbook.clients.kubernetes import rules as rbac_rules
+from runbook.clients.kubernetes import Cluster, known
+from runbook.clients.permissions import RBAC, Permission
+from runbook.clients.permissions import rules as rbac_rules
 from runbook.errors import KubernetesError, TimedOut
 from runbook.moments import wait_for
+from runbook.onboarding import role
 from runbook.plan import Action, Change, Plan, change_for
 from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
-from runbook.runner import version as runner_version
-from runbook.runner.behaviours import Behaviour
-from runbook.runner.version import Version
 from runbook.settings import Settings
 
 TITLE = "Access of the runner"
@@ -34,119 +33,6 @@ NEW_RIGHTS_TAKE = 15.0
 """Seconds after which a Role that was just written must be in force; it takes well under one."""
 TOKEN_TAKES = 30.0
 """Seconds in which the cluster's token controller fills the Secret; it takes well under one."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One line of the Role: `resource` as RBAC writes it (`pods/exec`), the verbs, the reason, and which runners need it.
-
-    `since` is the first version that needs it, `before` the first that does not any more.
-    """
-
-    resource: str
-    verbs: tuple[str, ...]
-    reason: str
-    since: Version | None = None
-    before: Version | None = None
-
-    def needed_by(self, version: Version | None) -> bool:
-        """Whether this version needs the line; None, a version not known yet, needs every line."""
-        return version is None or (self.since or version) <= version and (self.before is None or version < self.before)
-
-    def permissions(self, namespace: str) -> list[Permission]:
-        resource, _, subresource = self.resource.partition("/")
-        return [Permission(verb, resource, subresource=subresource, namespace=namespace) for verb in self.verbs]
-
-
-INFORMERS = Version(17, 9)
-"""The first runner that follows its pods by list and watch."""
-
-RULES = (
-    Rule("pods", ("create", "get", "delete"), "one pod a job: made, asked until it runs, deleted at the end"),
-    Rule(
-        "pods", ("list", "watch"), "follows its pods by a watch; without it, it only warns and polls", since=INFORMERS
-    ),
-    Rule("pods/exec", ("create", "get"), "runs the stages; a stream begins by POST (create) or, over WebSocket, GET"),
-    Rule(
-        "pods/attach",
-        ("create", "get"),
-        "runs scripts by attaching to the container",
-        since=Behaviour.ATTACH_STRATEGY.since,
-    ),
-    Rule("pods/log", ("get",), "reads the output of the containers", since=Behaviour.ATTACH_STRATEGY.since),
-    Rule(
-        "secrets",
-        ("create", "get", "update", "delete"),
-        "the job's registry credentials, owned by its pod; get also finds image_pull_secrets "
-        "(a pod that it makes may mount any Secret of this namespace anyway)",
-    ),
-    Rule(
-        "configmaps",
-        ("create", "update", "delete"),
-        "hands scripts to the pod in a ConfigMap",
-        since=Behaviour.ATTACH_STRATEGY.since,
-        before=Behaviour.SCRIPTS_IN_EMPTY_DIR.since,
-    ),
-    Rule("events", ("list",), "prints the pod's warnings into the job's log", since=Behaviour.WARNING_EVENTS.since),
-)
-"""The Role, from the API calls that GitLab Runner's source is annotated with (docs: Configure runner API permissions).
-
-PATCH and DELETE on pods/exec and pods/attach stand in that list too, but no version calls them.
-"""
-
-LEFT_OUT = {
-    "serviceaccounts: get": "only with service_account in config.toml",
-    "services: create, get": "only for jobs with ports: (interactive web terminals need none)",
-    "namespaces: create, delete": "only with namespace_per_job, and for the whole cluster",
-    "poddisruptionbudgets: create, get": "only with pod_disruption_budget",
-}
-"""What GitLab's own list also names, and when it would be needed. The card offers none of these."""
-
-FORBIDDEN = (
-    Permission("list", "secrets", namespace="kube-system"),
-    Permission("create", "pods", namespace="kube-system"),
-    Permission("list", "secrets"),
-    Permission("list", "nodes"),
-    Permission("create", "clusterrolebindings", "rbac.authorization.k8s.io"),
-)
-"""What the runner's token must not be able to do: a proof that the Role is all it has."""
-
-
-@dataclass(frozen=True)
-class RoleSheet:
-    """The Role as people read it: each line with its reason, and what was left out."""
-
-    version: Version | None
-    rules: tuple[Rule, ...]
-
-    def rows(self) -> dict[str, str]:
-        return {f"{rule.resource}: {', '.join(rule.verbs)}": rule.reason for rule in self.rules}
-
-    @property
-    def title(self) -> str:
-        return f"Role for gitlab-runner {self.version or '(version not in the card: lines of every version)'}"
-
-    def __str__(self) -> str:
-        return "\n".join([text_pairs(self.title, self.rows()), text_pairs("Left out", LEFT_OUT)])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return (
-            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>{self.title}</p>{html_pairs(self.rows())}"
-            f"<p>Left out:</p>{html_pairs(LEFT_OUT)}</div>"
-        )
-
-
-def role(settings: Settings) -> RoleSheet:
-    """The lines that the card's runner version needs; those of every version where the card names none."""
-    version = runner_version.parse(settings.runner.version) if settings.runner.version else None
-    return RoleSheet(version, tuple(rule for rule in RULES if rule.needed_by(version)))
-
-
-def permissions(settings: Settings) -> list[Permission]:
-    """The Role as single permissions."""
-    return [one for rule in role(settings).rules for one in rule.permissions(settings.kubernetes.namespace)]
 
 
 @dataclass(frozen=True)
@@ -248,7 +134,7 @@ def manifests(settings: Settings) -> dict[str, dict[str, Any]]:
             "apiVersion": RBAC,
             "kind": "Role",
             "metadata": metadata(account),
-            "rules": rbac_rules(permissions(settings)),
+            "rules": rbac_rules(role.permissions(settings)),
         },
         "role_binding": {
             "apiVersion": RBAC,
@@ -300,7 +186,7 @@ def plan(facts: Facts, settings: Settings) -> Plan:
             ("token_secret", "holds the account's token until it is deleted"),
         )
     ]
-    sheet = role(settings)
+    sheet = role.smallest(settings)
     notes = {"runner version": str(sheet.version or "not in the card (runner.version): the Role serves every version")}
     return Plan(TITLE, [*changes, _token_change(facts.token or Token("absent"), settings)], notes=notes)
 
@@ -322,7 +208,7 @@ def apply(plan: Plan, client: Cluster, *, dry_run: bool, show: Callable[[str], N
 
 
 def prove(client: Cluster, placement: Placement) -> list[Check]:
-    """Ask the cluster, as the owner of the stored token, what it may do: all of the Role, and none of FORBIDDEN."""
+    """Ask the cluster, as the owner of the stored token, what it may do: all of the Role, and none of what it forbids."""
     account = client.with_token(secrets.resolve(placement.place, client))
     seen = account.whoami()
     mine = Check.passed("token-owner", _OWNER, str(seen))
@@ -343,7 +229,7 @@ def prove(client: Cluster, placement: Placement) -> list[Check]:
         )
     except TimedOut:
         lacking = missing()
-    excess = [one for one in FORBIDDEN if account.may(one) is True]
+    excess = [one for one in role.FORBIDDEN if account.may(one) is True]
     return [mine, _allowed_check(placement.allowed, lacking), _denied_check(excess)]
 
 
@@ -391,7 +277,7 @@ def _token_change(token: Token, settings: Settings) -> Change:
     namespace, account = settings.kubernetes.namespace, settings.access.service_account
     user = f"system:serviceaccount:{namespace}:{account}"
     placement = Placement(
-        settings.access.token, namespace, token_secret_name(settings), user, tuple(permissions(settings))
+        settings.access.token, namespace, token_secret_name(settings), user, tuple(role.permissions(settings))
     )
     if token.state == "absent":
         action, reason = Action.CREATE, "is written here for notebook 50"
@@ -498,7 +384,7 @@ def _allowed_check(allowed: Sequence[Permission], lacking: Sequence[Permission])
 
 def _denied_check(excess: Sequence[Permission]) -> Check:
     if not excess:
-        return Check.passed("role-denies", _DENIED, "refused: " + "; ".join(map(str, FORBIDDEN)))
+        return Check.passed("role-denies", _DENIED, "refused: " + "; ".join(map(str, role.FORBIDDEN)))
     return Check.failed(
         "role-denies",
         _DENIED,

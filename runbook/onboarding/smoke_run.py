@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runbook.clients.kubernetes import KINDS, Permission, known
+from runbook.clients.kubernetes import KINDS, known
+from runbook.clients.permissions import Permission
 from runbook.errors import GitLabError, PlanError, RunbookError
 from runbook.moments import Clock, duration, parse
 from runbook.onboarding import connection

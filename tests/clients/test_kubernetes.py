@@ -18,7 +18,8 @@ import trustme
 import yaml
 
 from runbook.clients import connect
-from runbook.clients.kubernetes import Cluster, Permission, grants, known, rules
+from runbook.clients.kubernetes import Cluster, known
+from runbook.clients.permissions import Permission, grants, rules
 from runbook.errors import KubernetesError
 from runbook.plan import Action, Change, Plan
 from runbook.report import Unknown

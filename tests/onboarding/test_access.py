@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbook.errors import PlanError
-from runbook.onboarding import access
+from runbook.onboarding import access, role
 from runbook.onboarding.access import Facts, Token
 from runbook.plan import Action, Plan
 from runbook.report import Unknown
@@ -36,7 +36,7 @@ def settings(version: str | None = None, **access_section: Any) -> Settings:
 def verbs(version: str | None) -> dict[str, set[str]]:
     """The Role of a version: resource -> verbs."""
     held: dict[str, set[str]] = {}
-    for rule in access.role(settings(version)).rules:
+    for rule in role.smallest(settings(version)).rules:
         held.setdefault(rule.resource, set()).update(rule.verbs)
     return held
 
@@ -90,7 +90,7 @@ def test_an_unknown_version_gets_the_lines_of_every_version() -> None:
 
 def test_each_line_has_a_reason_and_none_is_a_wildcard() -> None:
     """The Role lists what it gives, each line with its reason."""
-    for rule in access.RULES:
+    for rule in role.RULES:
         assert rule.reason
         assert "*" not in (rule.resource, *rule.verbs)
 
@@ -98,7 +98,7 @@ def test_each_line_has_a_reason_and_none_is_a_wildcard() -> None:
 @pytest.mark.parametrize("face", [str, lambda sheet: sheet._repr_html_()])
 def test_the_role_can_be_read(face: Any) -> None:
     """Lines, reasons and what was left out stand in both faces."""
-    text = face(access.role(settings("17.9.2")))
+    text = face(role.smallest(settings("17.9.2")))
     assert "gitlab-runner 17.9.2" in text
     assert "pods/exec: create, get" in text
     assert "only with namespace_per_job" in text
@@ -106,7 +106,7 @@ def test_the_role_can_be_read(face: Any) -> None:
 
 def test_until_is_exclusive() -> None:
     """A line that ends with a version is not given to that version."""
-    rule = next(rule for rule in access.RULES if rule.resource == "configmaps")
+    rule = next(rule for rule in role.RULES if rule.resource == "configmaps")
     assert rule.needed_by(parse("15.7.9"))
     assert not rule.needed_by(parse("15.8.0"))
 

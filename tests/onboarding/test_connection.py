@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook.clients.kubernetes import Permission, ServerVersion
+from runbook.clients.kubernetes import ServerVersion
+from runbook.clients.permissions import Permission
 from runbook.clients.tls import Handshake
-from runbook.onboarding import access, connection
+from runbook.onboarding import connection, needs, role
 from runbook.onboarding.connection import Facts, Network, Node, Product
 from runbook.report import Report, Status, Unknown
 from runbook.settings import Settings
@@ -265,7 +266,7 @@ def test_unknown_permissions_are_skipped_with_their_reason() -> None:
 
 
 def needed(card: Settings, notebook: str) -> set[Permission]:
-    return {permission for name, permission, _ in connection.needs(card) if name == notebook}
+    return {permission for name, permission, _ in needs.of(card) if name == notebook}
 
 
 def test_needs_follow_the_card() -> None:
@@ -279,7 +280,7 @@ def test_needs_follow_the_card() -> None:
 
 def test_whoever_makes_the_role_must_have_what_it_gives() -> None:
     """Kubernetes refuses to hand out rights that the maker lacks, so notebook 10 asks for them too."""
-    assert set(access.permissions(settings())) <= needed(settings(), "20-grant-access")
+    assert set(role.permissions(settings())) <= needed(settings(), "20-grant-access")
 
 
 def test_secrets_that_the_card_names_are_asked_for_where_they_are() -> None:
@@ -291,7 +292,7 @@ def test_secrets_that_the_card_names_are_asked_for_where_they_are() -> None:
 
 def test_every_need_has_a_reason() -> None:
     """No right is asked for without saying why."""
-    assert all(reason for _, _, reason in connection.needs(settings(cache={"bucket": "b"})))
+    assert all(reason for _, _, reason in needs.of(settings(cache={"bucket": "b"})))
 
 
 # -- clocks and certificates
