@@ -171,7 +171,7 @@ class Bench:
 def node(practice: PracticeCluster) -> EciNode:
     """The virtual nodes of the practice cluster, with a namespace for this module's pods."""
     practice.kubectl("create", "namespace", NAMESPACE)
-    return practice.eci_node
+    return practice.node
 
 
 @pytest.fixture
@@ -259,18 +259,16 @@ def test_a_cache_on_the_claim_is_read_back(bench: Bench, claim: str) -> None:
     assert "Created cache" in ended["write"].text
     assert ended["read"].status == "success", ended["read"].text
     assert "Successfully extracted cache" in ended["read"].text
-    assert list((bench.node.buckets / "runner-tests").rglob("cache.zip"))
+    assert list(bench.node.buckets.rglob("practice/echo/k*/cache.zip"))
 
 
 @pytest.fixture(scope="module")
 def claim(practice: PracticeCluster, node: EciNode) -> str:
     """A bound claim on an OSS bucket."""
     name = "runner-tests"
-    csi = {
-        "driver": "ossplugin.csi.alibabacloud.com",
-        "volumeHandle": name,
-        "volumeAttributes": {"bucket": name, "url": "oss"},
-    }
+    bucket = practice.node.settings.buckets[0]
+    attributes = {"bucket": bucket, "url": "oss-cn-hangzhou-internal.aliyuncs.com", "akId": "id", "akSecret": "secret"}
+    csi = {"driver": "ossplugin.csi.alibabacloud.com", "volumeHandle": name, "volumeAttributes": attributes}
     spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": ""}
     volume = {
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
@@ -360,7 +358,7 @@ def test_an_image_that_cannot_be_pulled(bench: Bench, version: str, reason: str)
 
 def test_a_pod_that_never_starts(bench: Bench) -> None:
     """A pod that stays Pending fails the job after poll_timeout, as a failure of the system."""
-    bench.node.faults.pull("*slow*", delay_seconds=600)
+    bench.node.faults.pull("alpine/slow-builder:1", delay_seconds=600)
     bench.write_config(kubernetes={"poll_timeout": "3"})
     with Runner(bench.config, version=NEW):
         job = bench.ended(bench.start({"wait": {"image": "alpine/slow-builder:1", "script": ["true"]}}))["wait"]
