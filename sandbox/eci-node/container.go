@@ -378,8 +378,9 @@ func (c *Container) Attach(ctx context.Context, streams api.AttachIO) error {
 	if c.term != nil {
 		go c.term.follow(ctx, streams.Resize())
 	}
-	sent := make(chan struct{})
+	var sentAll chan struct{} // stays nil, and is never ready, for a client that also listens
 	if streams.Stdin() != nil && c.stdin != nil {
+		sent := make(chan struct{})
 		go func() {
 			_, _ = io.Copy(c.stdin, streams.Stdin()) // the client or the container has ended
 			if c.Plan.StdinOnce && c.term == nil {
@@ -387,14 +388,14 @@ func (c *Container) Attach(ctx context.Context, streams api.AttachIO) error {
 			}
 			close(sent)
 		}()
-		if streams.Stdout() != nil || streams.Stderr() != nil {
-			sent = nil
+		if streams.Stdout() == nil && streams.Stderr() == nil {
+			sentAll = sent
 		}
 	}
 	select {
 	case <-c.done:
 		return nil
-	case <-sent:
+	case <-sentAll:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
