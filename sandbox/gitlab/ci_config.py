@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
 
 import yaml
 
 from sandbox.gitlab import expressions
-from sandbox.gitlab.durations import parse_duration
-
-Mapped = dict[str, Any]
+from sandbox.gitlab.ci_jobs import DEFAULTS, UNSUPPORTED, JobReader, is_strings, read_rules, read_variables
+from sandbox.gitlab.job_spec import JobSpec, Mapped, Rule
 
 DEFAULT_STAGES = ("build", "test", "deploy")
 _EDGE_STAGES = (".pre", ".post")
@@ -26,76 +24,15 @@ _ROOT_KEYWORDS = frozenset(
     {"default", "stages", "variables", "workflow", "image", "services", "before_script", "after_script", "cache"}
 )
 _UNSUPPORTED_ROOT = frozenset({"include", "pages", "spec"})
-_DEFAULTS = ("image", "services", "before_script", "after_script", "cache", "tags", "artifacts", "retry", "timeout")
-_JOB_KEYWORDS = frozenset(
-    {*_DEFAULTS, "stage", "script", "variables", "rules", "only", "except", "when", "allow_failure", "dependencies",
-     "needs", "extends"}
-)  # fmt: skip
-_UNSUPPORTED_JOB = frozenset(
-    {"parallel", "trigger", "environment", "resource_group", "release", "secrets", "id_tokens", "coverage", "inherit",
-     "interruptible", "start_in", "hooks", "identity", "pages", "publish", "run", "dast_configuration",
-     "manual_confirmation"}
-)  # fmt: skip
-_RULE_KEYWORDS = frozenset({"if", "when", "allow_failure", "variables"})
-_UNSUPPORTED_RULE = frozenset({"changes", "exists", "needs", "interruptible", "start_in", "auto_cancel"})
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
-_WHEN = ("on_success", "on_failure", "always", "manual", "never")
-RETRY_REASONS = (
-    "always", "unknown_failure", "script_failure", "api_failure", "stuck_or_timeout_failure", "runner_system_failure",
-    "runner_unsupported", "stale_schedule", "job_execution_timeout", "archived_failure", "unmet_prerequisites",
-    "scheduler_failure", "data_integrity_failure", "image_pull_failure", "missing_dependency_failure",
-)  # fmt: skip
 
 
-class Nothing(ValueError):
+class NoPipeline(ValueError):
     """The file has no jobs for this pipeline, or it is wrong: `errors` says what."""
 
     def __init__(self, errors: list[str]) -> None:
         super().__init__("; ".join(errors))
         self.errors = errors
-
-
-@dataclass(frozen=True)
-class Rule:
-    condition: Callable[[Mapping[str, str]], bool] | None = None
-    when: str | None = None
-    allow_failure: bool | None = None
-    variables: Mapped = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Need:
-    job: str
-    artifacts: bool = True
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """One job of the file, with `default:`, `extends:` and globals already worked in."""
-
-    name: str
-    stage: str = "test"
-    script: tuple[str, ...] = ()
-    before_script: tuple[str, ...] = ()
-    after_script: tuple[str, ...] = ()
-    image: Mapped | None = None
-    services: tuple[Mapped, ...] = ()
-    variables: Mapped = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
-    caches: tuple[Mapped, ...] = ()
-    artifacts: Mapped | None = None
-    rules: tuple[Rule, ...] | None = None
-    only: tuple[str, ...] | None = None
-    excluded: tuple[str, ...] = ()
-    when: str = "on_success"
-    allow_failure: bool = False
-    allowed_exit_codes: tuple[int, ...] = ()
-    dependencies: tuple[str, ...] | None = None
-    needs: tuple[Need, ...] | None = None
-    retry_max: int = 0
-    retry_when: tuple[str, ...] = ("always",)
-    timeout: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,35 +44,35 @@ class Configuration:
 
 
 def parse(text: str) -> Configuration:
-    """The configuration written in `text`. Raises :class:`Nothing` with every error found."""
+    """The configuration written in `text`. Raises :class:`NoPipeline` with every error found."""
     document = _read(text)
     errors: list[str] = []
     defaults = _defaults(document, errors)
     stages = _stages(document, errors)
-    variables = _variables(document.get("variables"), "variables", errors)
+    variables = read_variables(document.get("variables"), "variables", errors)
     workflow = _workflow(document.get("workflow"), errors)
     written = _extended({name: body for name, body in document.items() if name not in _ROOT_KEYWORDS}, errors)
-    reader = _JobReader(defaults, stages, errors)
+    reader = JobReader(defaults, stages, errors)
     jobs = tuple(reader.job(name, body) for name, body in written.items() if not name.startswith("."))
     if not jobs and not errors:
         errors.append("jobs config should contain at least one visible job")
     if not errors:
         _check_links(jobs, stages, errors)
     if errors:
-        raise Nothing(errors)
+        raise NoPipeline(errors)
     return Configuration(stages=stages, jobs=jobs, variables=variables, workflow_rules=workflow)
 
 
 def select(configuration: Configuration, variables: Mapping[str, str], ref: str, *, tag: bool) -> tuple[JobSpec, ...]:
-    """The jobs of one pipeline: rules, only and except applied. Raises :class:`Nothing` where none is left."""
+    """The jobs of one pipeline: rules, only and except applied. Raises :class:`NoPipeline` where none is left."""
     names = {**{key: str(value) for key, value in configuration.variables.items()}, **variables}
     if configuration.workflow_rules is not None:
         rule = _first(configuration.workflow_rules, names)
         if rule is None or rule.when == "never":
-            raise Nothing(["Pipeline filtered out by workflow rules."])
+            raise NoPipeline(["Pipeline filtered out by workflow rules."])
     chosen = [job for spec in configuration.jobs if (job := _applied(spec, names, ref, tag=tag)) is not None]
     if not chosen:
-        raise Nothing(
+        raise NoPipeline(
             ["The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs."]
         )
     chosen = [_with_tags(job, names) for job in chosen]
@@ -145,7 +82,7 @@ def select(configuration: Configuration, variables: Mapping[str, str], ref: str,
         for job in chosen for need in job.needs or () if need.job not in present and not need.optional
     ]  # fmt: skip
     if missing:
-        raise Nothing(missing)
+        raise NoPipeline(missing)
     return tuple(chosen)
 
 
@@ -197,13 +134,13 @@ def _refers(names: tuple[str, ...], ref: str, *, tag: bool) -> bool:
 
 def _read(text: str) -> Mapped:
     if not text.strip():
-        raise Nothing(["Please provide content of .gitlab-ci.yml"])
+        raise NoPipeline(["Please provide content of .gitlab-ci.yml"])
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise Nothing([f"Invalid YAML: {' '.join(str(error).split())}"]) from error
+        raise NoPipeline([f"Invalid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(document, dict):
-        raise Nothing(["Invalid configuration format"])
+        raise NoPipeline(["Invalid configuration format"])
     document = {str(key): value for key, value in document.items()}
     errors = [f"{key} is not supported by the practice GitLab" for key in document if key in _UNSUPPORTED_ROOT]
     for key, value in document.items():
@@ -214,7 +151,7 @@ def _read(text: str) -> Mapped:
                 else f"root config contains unknown keys: {key}"
             )
     if errors:
-        raise Nothing(errors)
+        raise NoPipeline(errors)
     return document
 
 
@@ -224,11 +161,11 @@ def _defaults(document: Mapped, errors: list[str]) -> Mapped:
         errors.append("default config should be a hash")
         return {}
     for key in written:
-        if key in _UNSUPPORTED_JOB:
+        if key in UNSUPPORTED:
             errors.append(f"default:{key} is not supported by the practice GitLab")
-        elif key not in _DEFAULTS:
+        elif key not in DEFAULTS:
             errors.append(f"default config contains unknown keys: {key}")
-    at_root = {key: document[key] for key in _DEFAULTS if key in document and key in _ROOT_KEYWORDS}
+    at_root = {key: document[key] for key in DEFAULTS if key in document and key in _ROOT_KEYWORDS}
     for key in sorted(at_root.keys() & written.keys()):
         errors.append(f"{key} is defined in top-level and `default:` entry")
     return {**at_root, **written}
@@ -236,7 +173,7 @@ def _defaults(document: Mapped, errors: list[str]) -> Mapped:
 
 def _stages(document: Mapped, errors: list[str]) -> tuple[str, ...]:
     stages = document.get("stages", list(DEFAULT_STAGES))
-    if not _strings(stages):
+    if not is_strings(stages):
         errors.append("stages config should be an array of strings")
         return (".pre", *DEFAULT_STAGES, ".post")
     return (".pre", *(stage for stage in stages if stage not in _EDGE_STAGES), ".post")
@@ -249,7 +186,7 @@ def _workflow(written: Any, errors: list[str]) -> tuple[Rule, ...] | None:
         errors.append("workflow config should be a hash")
         return None
     errors.extend(f"workflow:{key} is not supported by the practice GitLab" for key in written if key != "rules")
-    return _rules(written.get("rules"), "workflow:rules", errors)
+    return read_rules(written.get("rules"), "workflow:rules", errors)
 
 
 def _extended(written: Mapped, errors: list[str]) -> Mapped:
@@ -297,311 +234,3 @@ def _check_links(jobs: tuple[JobSpec, ...], stages: tuple[str, ...], errors: lis
                     errors.append(f"{job.name} job: undefined need: {need.job}")
             elif place[need.job] > place[job.name]:
                 errors.append(f"{job.name} job: need {need.job} is not defined in current or prior stages")
-
-
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _variables(written: Any, where: str, errors: list[str]) -> Mapped:
-    if written is None:
-        return {}
-    if not isinstance(written, dict):
-        errors.append(f"{where} config should be a hash of key value pairs")
-        return {}
-    variables: Mapped = {}
-    for key, value in written.items():
-        plain = value.get("value") if isinstance(value, dict) else value
-        if isinstance(plain, (dict, list)) or (isinstance(value, dict) and "value" not in value):
-            errors.append(f"{where}:{key} config should be a string, a number, a boolean or a hash with value")
-            continue
-        variables[str(key)] = _text(plain)
-    return variables
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
-
-
-def _script(written: Any, where: str, errors: list[str]) -> tuple[str, ...]:
-    if isinstance(written, str):
-        return (written,)
-    lines = _flat(written) if isinstance(written, list) else None
-    if lines is None or not all(isinstance(line, str) for line in lines):
-        errors.append(f"{where} config should be a string or a nested array of strings up to 10 levels deep")
-        return ()
-    return tuple(lines)
-
-
-def _flat(lines: list[Any]) -> list[Any]:
-    return [inner for line in lines for inner in (_flat(line) if isinstance(line, list) else [line])]
-
-
-def _rules(written: Any, where: str, errors: list[str]) -> tuple[Rule, ...] | None:
-    if written is None:
-        return None
-    if not isinstance(written, list):
-        errors.append(f"{where} config should be a hash or array of hashes")
-        return None
-    return tuple(_rule(rule, f"{where}:rule", errors) for rule in written)
-
-
-def _rule(written: Any, where: str, errors: list[str]) -> Rule:
-    if not isinstance(written, dict):
-        errors.append(f"{where} config should be a hash")
-        return Rule()
-    for key in written:
-        if key in _UNSUPPORTED_RULE:
-            errors.append(f"{where}:{key} is not supported by the practice GitLab")
-        elif key not in _RULE_KEYWORDS:
-            errors.append(f"{where} config contains unknown keys: {key}")
-    condition = None
-    if "if" in written:
-        try:
-            condition = expressions.parse(str(written["if"]))
-        except expressions.ExpressionError:
-            errors.append(f"{where} if invalid expression syntax")
-    when = written.get("when")
-    if when is not None and when not in _WHEN:
-        errors.append(f"{where} when unknown value: {when}")
-    allow_failure = written.get("allow_failure")
-    if allow_failure is not None and not isinstance(allow_failure, bool):
-        errors.append(f"{where} allow failure should be a boolean value")
-        allow_failure = None
-    return Rule(condition, when, allow_failure, _variables(written.get("variables"), f"{where}:variables", errors))
-
-
-class _JobReader:
-    """Reads one job after the other; what is wrong goes to `errors`."""
-
-    def __init__(self, defaults: Mapped, stages: tuple[str, ...], errors: list[str]) -> None:
-        self._defaults = defaults
-        self._stages = stages
-        self._errors = errors
-
-    def job(self, name: str, body: Mapped) -> JobSpec:
-        where = f"jobs:{name}"
-        self._check_keywords(where, body)
-        written = {**self._defaults, **body}
-        if "script" not in body:
-            self._errors.append(f"{where} config should implement the script:, run:, or trigger: keyword")
-        stage = body.get("stage", "test")
-        if stage not in self._stages:
-            self._errors.append(
-                f"{name} job: chosen stage {stage} does not exist; available stages are {', '.join(self._stages)}"
-            )
-        rules = _rules(body.get("rules"), f"{where}:rules", self._errors)
-        when = body.get("when", "on_success")
-        if when not in _WHEN:
-            self._errors.append(f"{where} when should be one of: {', '.join(_WHEN)}")
-        allow_failure, exit_codes = self._allow_failure(
-            where, body.get("allow_failure"), manual=when == "manual" and rules is None
-        )
-        retry_max, retry_when = self._retry(where, written.get("retry"))
-        return JobSpec(
-            name=name, stage=stage,
-            script=_script(body.get("script", []), f"{where}:script", self._errors),
-            before_script=_script(written.get("before_script") or [], f"{where}:before_script", self._errors),
-            after_script=_script(written.get("after_script") or [], f"{where}:after_script", self._errors),
-            image=self._image(f"{where}:image", written.get("image")),
-            services=self._services(where, written.get("services")),
-            variables=_variables(body.get("variables"), f"{where}:variables", self._errors),
-            tags=self._tags(where, written.get("tags")),
-            caches=self._caches(where, written.get("cache")),
-            artifacts=self._artifacts(f"{where}:artifacts", written.get("artifacts")),
-            rules=rules,
-            only=self._refs(f"{where}:only", body.get("only")),
-            excluded=self._refs(f"{where}:except", body.get("except")) or (),
-            when=when, allow_failure=allow_failure, allowed_exit_codes=exit_codes,
-            dependencies=self._dependencies(where, body.get("dependencies")),
-            needs=self._needs(where, body.get("needs")),
-            retry_max=retry_max, retry_when=retry_when,
-            timeout=self._timeout(where, written.get("timeout")),
-        )  # fmt: skip
-
-    def _check_keywords(self, where: str, body: Mapped) -> None:
-        unknown = [key for key in body if key not in _JOB_KEYWORDS | _UNSUPPORTED_JOB]
-        if unknown:
-            self._errors.append(f"{where} config contains unknown keys: {', '.join(unknown)}")
-        self._errors.extend(
-            f"{where}:{key} is not supported by the practice GitLab" for key in body if key in _UNSUPPORTED_JOB
-        )
-        if "rules" in body:
-            clashing = [key for key in ("only", "except") if key in body]
-            self._errors.extend(f"{where} config key may not be used with `rules`: {key}" for key in clashing)
-
-    def _allow_failure(self, where: str, written: Any, *, manual: bool) -> tuple[bool, tuple[int, ...]]:
-        if written is None:
-            return manual, ()
-        if isinstance(written, bool):
-            return written, ()
-        if isinstance(written, dict) and set(written) == {"exit_codes"}:
-            codes = written["exit_codes"]
-            return False, tuple(codes) if isinstance(codes, list) else (codes,)
-        self._errors.append(f"{where}:allow_failure config should be a boolean value or a hash with exit_codes")
-        return False, ()
-
-    def _retry(self, where: str, written: Any) -> tuple[int, tuple[str, ...]]:
-        if written is None:
-            return 0, ("always",)
-        table = {"max": written} if isinstance(written, int) else written
-        if not isinstance(table, dict):
-            self._errors.append(f"{where}:retry config has to be either an integer or a hash")
-            return 0, ("always",)
-        unknown = [key for key in table if key not in ("max", "when")]
-        if unknown:
-            self._errors.append(f"{where}:retry config contains unknown keys: {', '.join(unknown)}")
-        most, when = table.get("max", 2), table.get("when", "always")
-        if not isinstance(most, int) or not 0 <= most <= 2:
-            self._errors.append(f"{where}:retry max must be between 0 and 2")
-            most = 0
-        reasons = (when,) if isinstance(when, str) else tuple(when)
-        wrong = [reason for reason in reasons if reason not in RETRY_REASONS]
-        if wrong:
-            self._errors.append(f"{where}:retry when contains unknown values: {', '.join(wrong)}")
-        return most, reasons
-
-    def _timeout(self, where: str, written: Any) -> int | None:
-        if written is None:
-            return None
-        try:
-            return parse_duration(written)
-        except ValueError:
-            self._errors.append(f"{where}:timeout config should be a duration")
-            return None
-
-    def _image(self, where: str, written: Any) -> Mapped | None:
-        if written is None:
-            return None
-        image = {"name": written} if isinstance(written, str) else written
-        if not isinstance(image, dict) or not isinstance(image.get("name"), str):
-            self._errors.append(f"{where} config should be a hash or a string")
-            return None
-        known = {"name", "entrypoint", "pull_policy", "docker", "kubernetes", "alias", "command", "variables"}
-        allowed = known if ":services" in where else known - {"alias", "command", "variables"}
-        unknown = [key for key in image if key not in allowed]
-        if unknown:
-            self._errors.append(f"{where} config contains unknown keys: {', '.join(unknown)}")
-        return image
-
-    def _services(self, where: str, written: Any) -> tuple[Mapped, ...]:
-        if written is None:
-            return ()
-        if not isinstance(written, list):
-            self._errors.append(f"{where}:services config should be a array")
-            return ()
-        services = []
-        for item in written:
-            service = self._image(f"{where}:services:service", item)
-            if service is not None:
-                own = _variables(service.get("variables"), f"{where}:services:service:variables", self._errors)
-                services.append({**service, "variables": own})
-        return tuple(services)
-
-    def _tags(self, where: str, written: Any) -> tuple[str, ...]:
-        if written is None:
-            return ()
-        if not _strings(written):
-            self._errors.append(f"{where}:tags config should be an array of strings")
-            return ()
-        return tuple(dict.fromkeys(written))
-
-    def _caches(self, where: str, written: Any) -> tuple[Mapped, ...]:
-        if not written:
-            return ()
-        entries = written if isinstance(written, list) else [written]
-        known = {"key", "paths", "policy", "untracked", "when", "unprotect", "fallback_keys"}
-        for entry in entries:
-            if not isinstance(entry, dict):
-                self._errors.append(f"{where}:cache config should be a hash or an array of hashes")
-                return ()
-            unknown = [key for key in entry if key not in known]
-            if unknown:
-                self._errors.append(f"{where}:cache config contains unknown keys: {', '.join(unknown)}")
-            if entry.get("policy", "pull-push") not in ("pull-push", "pull", "push") and not str(
-                entry["policy"]
-            ).startswith("$"):
-                self._errors.append(f"{where}:cache:policy should be one of: pull-push, push, pull")
-            if "paths" in entry and not _strings(entry["paths"]):
-                self._errors.append(f"{where}:cache:paths config should be an array of strings")
-            key = entry.get("key", "default")
-            if isinstance(key, str) and "/" in unquote(key):
-                self._errors.append(f'{where}:cache:key config cannot contain the "/" character')
-            if isinstance(key, dict) and not _strings(key.get("files")):
-                self._errors.append(f"{where}:cache:key:files config should be an array of strings")
-        if len(entries) > 4:
-            self._errors.append(f"{where}:cache config no more than 4 caches can be created")
-        return tuple(entries)
-
-    def _artifacts(self, where: str, written: Any) -> Mapped | None:
-        if written is None:
-            return None
-        if not isinstance(written, dict):
-            self._errors.append(f"{where} config should be a hash")
-            return None
-        known = {"paths", "exclude", "untracked", "name", "when", "expire_in", "expose_as", "reports"}
-        unknown = [key for key in written if key not in known]
-        if unknown:
-            self._errors.append(f"{where} config contains unknown keys: {', '.join(unknown)}")
-        for key in ("paths", "exclude"):
-            if key in written and not _strings(written[key]):
-                self._errors.append(f"{where} {key} should be an array of strings")
-        if written.get("when", "on_success") not in ("on_success", "on_failure", "always"):
-            self._errors.append(f"{where} when should be one of: on_success, on_failure, always")
-        if "expose_as" in written and not written.get("paths"):
-            self._errors.append(f"{where} paths can't be blank")
-        self._check_expiry(where, written.get("expire_in"))
-        reports = written.get("reports", {})
-        self._errors.extend(
-            f"{where}:reports:{kind} is not supported by the practice GitLab" for kind in reports if kind != "junit"
-        )
-        return written
-
-    def _check_expiry(self, where: str, written: Any) -> None:
-        if written is None or str(written).strip().lower() == "never":
-            return
-        try:
-            parse_duration(written)
-        except ValueError:
-            self._errors.append(f"{where} expire in should be a duration")
-
-    def _refs(self, where: str, written: Any) -> tuple[str, ...] | None:
-        if written is None:
-            return None
-        if isinstance(written, dict):
-            other = [key for key in written if key != "refs"]
-            self._errors.extend(f"{where}:{key} is not supported by the practice GitLab" for key in other)
-            written = written.get("refs", [])
-        if isinstance(written, str):
-            written = [written]
-        if not _strings(written):
-            self._errors.append(f"{where} config should be an array of strings or regexps")
-            return None
-        return tuple(written)
-
-    def _dependencies(self, where: str, written: Any) -> tuple[str, ...] | None:
-        if written is None:
-            return None
-        if not _strings(written):
-            self._errors.append(f"{where} dependencies should be an array of strings")
-            return None
-        return tuple(written)
-
-    def _needs(self, where: str, written: Any) -> tuple[Need, ...] | None:
-        if written is None:
-            return None
-        if not isinstance(written, list):
-            self._errors.append(f"{where}:needs config can only be a hash or an array")
-            return None
-        needs = []
-        for item in written:
-            table = {"job": item} if isinstance(item, str) else item
-            if not isinstance(table, dict) or not isinstance(table.get("job"), str):
-                self._errors.append(f"{where}:needs:need has an unsupported type")
-                continue
-            other = [key for key in table if key not in ("job", "artifacts", "optional")]
-            self._errors.extend(f"{where}:needs:{key} is not supported by the practice GitLab" for key in other)
-            needs.append(Need(table["job"], bool(table.get("artifacts", True)), bool(table.get("optional", False))))
-        return tuple(needs)

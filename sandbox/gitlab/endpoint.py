@@ -244,8 +244,8 @@ def _list(value: Any) -> list[str]:
     return [str(item) for item in value]
 
 
-def _table(value: Any) -> Mapped:
-    if not isinstance(value, dict):
+def _table(value: Any) -> Mapped | None:
+    if value is not None and not isinstance(value, dict):
         raise ValueError(value)
     return value
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sandbox.gitlab import job_queue, job_variables
 from sandbox.gitlab.instance import Instance
-from sandbox.gitlab.pipelines import FAILURE_REASONS
+from sandbox.gitlab.job_spec import FAILURE_REASONS
 from sandbox.gitlab.records import Job, Pipeline, Project, Runner
 
 Mapped = dict[str, Any]

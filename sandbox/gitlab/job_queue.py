@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sandbox.gitlab.ci_config import JobSpec
 from sandbox.gitlab.instance import Instance
+from sandbox.gitlab.job_spec import JobSpec
 from sandbox.gitlab.records import Job, Runner
 
 

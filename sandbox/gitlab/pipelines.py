@@ -11,23 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sandbox.gitlab import ci_config, job_variables
-from sandbox.gitlab.ci_config import JobSpec
 from sandbox.gitlab.durations import parse_duration
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.job_queue import suitable_runners
+from sandbox.gitlab.job_spec import FAILURE_REASONS, JobSpec
 from sandbox.gitlab.records import ACTIVE_STATUSES, FINISHED_STATUSES, Job, Pipeline, Project, User, Variable
 from sandbox.gitlab.repository import ZERO_SHA
 
 CI_FILE = ".gitlab-ci.yml"
-# The keys of GitLab's failure reasons. What a runner sends beyond them is stored as unknown_failure.
-FAILURE_REASONS = (
-    "unknown_failure", "script_failure", "api_failure", "stuck_or_timeout_failure", "runner_system_failure",
-    "missing_dependency_failure", "runner_unsupported", "stale_schedule", "job_execution_timeout", "archived_failure",
-    "unmet_prerequisites", "scheduler_failure", "data_integrity_failure", "forward_deployment_failure",
-    "user_blocked", "project_deleted", "ci_quota_exceeded", "pipeline_loop_detected", "no_matching_runner",
-    "trace_size_exceeded", "builds_disabled", "environment_creation_failure", "deployment_rejected",
-    "failed_outdated_deployment_job", "image_pull_failure",
-)  # fmt: skip
 
 
 class PipelineError(Exception):
@@ -64,7 +55,7 @@ def create(
 
 
 def dry_run(instance: Instance, project: Project, user: User, text: str, ref: str, sha: str) -> tuple[JobSpec, ...]:
-    """The jobs that `text` would make on `ref`, with nothing stored. Raises :class:`ci_config.Nothing`."""
+    """The jobs that `text` would make on `ref`, with nothing stored. Raises :class:`ci_config.NoPipeline`."""
     pipeline = Pipeline(
         id=0, iid=0, project_id=project.id, ref=ref, sha=sha, before_sha=ZERO_SHA, tag=False, source="push",
         user_id=user.id, created_at=instance.now(), protected=instance.is_protected(project, ref), stages=(),
@@ -76,8 +67,8 @@ def _chosen(instance: Instance, pipeline: Pipeline, text: str) -> tuple[tuple[st
     try:
         configuration = ci_config.parse(text)
         return configuration.stages, _select(instance, pipeline, configuration)
-    except ci_config.Nothing as nothing:
-        raise PipelineError(", ".join(nothing.errors)) from nothing
+    except ci_config.NoPipeline as refusal:
+        raise PipelineError(", ".join(refusal.errors)) from refusal
 
 
 def _select(instance: Instance, pipeline: Pipeline, configuration: ci_config.Configuration) -> tuple[JobSpec, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.gitlab.ci_config import JobSpec
+from sandbox.gitlab.job_spec import JobSpec
 
 DEVELOPER, MAINTAINER, OWNER = 30, 40, 50
 REPORTER = 20

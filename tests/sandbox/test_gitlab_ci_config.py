@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sandbox.gitlab import ci_config, expressions
-from sandbox.gitlab.ci_config import JobSpec
 from sandbox.gitlab.durations import parse_duration
+from sandbox.gitlab.job_spec import JobSpec
 
 
 def jobs(text: str, ref: str = "main", *, tag: bool = False, **variables: str) -> dict[str, JobSpec]:
@@ -14,7 +14,7 @@ def jobs(text: str, ref: str = "main", *, tag: bool = False, **variables: str) -
 
 
 def errors(text: str) -> list[str]:
-    with pytest.raises(ci_config.Nothing) as caught:
+    with pytest.raises(ci_config.NoPipeline) as caught:
         ci_config.parse(text)
     return caught.value.errors
 
@@ -162,13 +162,13 @@ def test_workflow_rules_may_refuse_the_pipeline() -> None:
     """`workflow: rules` decide whether there is a pipeline at all."""
     text = "workflow: {rules: [{if: $GO}]}\na: {script: x}"
     assert jobs(text, GO="yes").keys() == {"a"}
-    with pytest.raises(ci_config.Nothing, match="filtered out"):
+    with pytest.raises(ci_config.NoPipeline, match="filtered out"):
         jobs(text)
 
 
 def test_an_empty_pipeline_is_refused() -> None:
     """Rules that leave no job make no pipeline."""
-    with pytest.raises(ci_config.Nothing, match="would have been empty"):
+    with pytest.raises(ci_config.NoPipeline, match="would have been empty"):
         jobs("a: {script: x, rules: [{if: $NEVER}]}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -507,6 +508,30 @@ def test_the_payload_carries_the_predefined_variables(runner: Runner) -> None:
     assert all(variables[key]["masked"] and not variables[key]["public"] for key in secret)
 
 
+@pytest.mark.parametrize(
+    ("depth", "expected", "branches"),
+    [("5", 5, "+refs/heads/protocol:refs/remotes/origin/protocol"), ("0", 0, "+refs/heads/*:refs/remotes/origin/*")],
+)
+def test_the_depth_of_the_clone(runner: Runner, depth: str, expected: int, branches: str) -> None:
+    """GIT_DEPTH sets how deep the runner clones; 0 asks for all branches and tags."""
+    variables = [{"key": "TAG", "value": runner.tag}, {"key": "GIT_DEPTH", "value": depth}]
+    runner.as_user("POST", f"/projects/practice%2Fecho/pipelines/{runner.pipeline}/cancel")
+    body = {"ref": "protocol", "variables": variables}
+    runner.as_user("POST", "/projects/practice%2Fecho/pipeline", json=body)
+    git = runner.take().job["git_info"]
+    assert git["depth"] == expected and branches in git["refspecs"]
+
+
+def test_variables_are_filled_in_before_they_are_sent(runner: Runner) -> None:
+    """References between variables are resolved, unknown ones and circles stay."""
+    written = {"A": "$CI_JOB_NAME-${B}", "B": "b", "C": "$UNKNOWN $$B", "D": "$E", "E": "$D", "TAG": runner.tag}
+    runner.as_user("POST", f"/projects/practice%2Fecho/pipelines/{runner.pipeline}/cancel")
+    body = {"ref": "protocol", "variables": [{"key": key, "value": value} for key, value in written.items()]}
+    runner.as_user("POST", "/projects/practice%2Fecho/pipeline", json=body)
+    sent = {one["key"]: one["value"] for one in runner.take().job["variables"]}
+    assert (sent["A"], sent["C"], sent["D"]) == ("build-b", "$UNKNOWN $$B", "$D")
+
+
 # -------------------------------------------------------------------------------------------------- whole stories
 
 
@@ -606,3 +631,58 @@ def test_a_new_runner_waits_for_its_acknowledgement(tmp_path: Path) -> None:
         }
         assert {state: answer.status_code for state, answer in said.items()} == {"pending": 200, "running": 200}
         assert http.get(url, headers=user).json()["status"] == "running"
+
+
+def recorded(traces: Path) -> list[list[dict[str, Any]]]:
+    """What real runners (14.7.1, 13.6.0) sent, one list a job, in order."""
+    stories: list[list[dict[str, Any]]] = []
+    for line in (traces / "runner-recordings" / "updates.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["what"] == "assigned":
+            stories.append([])
+        stories[-1].append(event)
+    return stories
+
+
+def test_recordings_of_real_runners_are_accepted(gitlab: GitLab, traces: Path) -> None:
+    """Every request that a real runner was seen to send is answered as it needs; its verdict is what the API shows."""
+    api = f"{gitlab.url}/api/v4"
+    user = {"PRIVATE-TOKEN": gitlab.token("root")}
+    made = {"runner_type": "instance_type", "tag_list": ["recorded"], "run_untagged": False}
+    text = "job: {script: x, tags: [recorded], artifacts: {paths: [out/]}}"
+    commit = {
+        "branch": "recorded", "start_branch": "main", "commit_message": "Describe the job [skip ci]",
+        "actions": [{"action": "update", "file_path": ".gitlab-ci.yml", "content": text}],
+    }  # fmt: skip
+    with httpx.Client(base_url=api, headers=user) as http:
+        token = http.post("/user/runners", json=made).json()["token"]
+        assert http.post("/projects/practice%2Fecho/repository/commits", json=commit).status_code == 201
+        for story in recorded(traces):
+            http.post("/projects/practice%2Fecho/pipeline", json={"ref": "recorded"})
+            assigned, *events = story
+            job = http.post("/jobs/request", json={"token": token, "info": assigned["info"]}).json()
+            written = 0
+            for event in events:
+                written = _send(http, job, event, written)
+            ended = events[-1]
+            shown = http.get(f"/projects/practice%2Fecho/jobs/{job['id']}").json()
+            assert shown["status"] == ended["state"]
+            assert shown.get("failure_reason") == ended["failure_reason"]
+
+
+def _send(http: httpx.Client, job: dict[str, Any], event: dict[str, Any], written: int) -> int:
+    """Send one recorded event again; returns how long the trace is now."""
+    token = {"JOB-TOKEN": job["token"]}
+    if event["what"] == "trace":
+        end = written + event["bytes"]
+        headers = {**token, "Content-Range": f"{written}-{end - 1}", "Content-Type": "text/plain"}
+        answer = http.patch(f"/jobs/{job['id']}/trace", content=b"." * event["bytes"], headers=headers)
+        assert (answer.status_code, answer.headers["Range"]) == (202, f"0-{end}")
+        return end
+    if event["what"] == "artifacts":
+        files = {"file": ("artifacts.zip", b"z" * event["bytes"])}
+        assert http.post(f"/jobs/{job['id']}/artifacts", files=files, headers=token).status_code == 201
+        return written
+    said = {key: event[key] for key in ("state", "failure_reason", "exit_code", "output")}
+    assert http.put(f"/jobs/{job['id']}", json={"token": job["token"], **said}).status_code == 200
+    return written

@@ -7,8 +7,8 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.gitlab import ci_config, pipelines
-from sandbox.gitlab.ci_config import JobSpec
 from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared, not_found
+from sandbox.gitlab.job_spec import JobSpec
 from sandbox.gitlab.records import DEVELOPER, Project
 
 _OPTIONS = (
@@ -46,12 +46,12 @@ def _result(call: Call, project: Project, text: str, content_ref: str | None) ->
     try:
         if wanted.get("dry_run"):
             if sha is None:
-                raise ci_config.Nothing(["Reference not found"])
+                raise ci_config.NoPipeline(["Reference not found"])
             jobs = pipelines.dry_run(call.instance, project, call.caller, text, ref, sha)
         else:
             jobs = ci_config.parse(text).jobs
-    except ci_config.Nothing as nothing:
-        errors = nothing.errors
+    except ci_config.NoPipeline as refusal:
+        errors = refusal.errors
     body: dict[str, Any] = {"valid": not errors, "errors": errors, "warnings": [], "merged_yaml": text, "includes": []}
     if wanted.get("include_jobs"):
         body["jobs"] = [_job(spec) for spec in jobs]

@@ -88,7 +88,7 @@ def register(call: Call) -> Response:
     """`POST /runners` with a registration token: 410 where the instance has them switched off."""
     wanted = declared(call.arguments, (Parameter("token", required=True), Parameter("info", dict), *_ATTRIBUTES))
     runner_type, project_ids, group_ids = _scope_of_registration(call, wanted.pop("token"))
-    info = wanted.pop("info", {})
+    info = wanted.pop("info", None) or {}
     if not call.instance.options.registration_tokens:
         raise error(410, "runner registration disallowed")
     runner = Runner(
