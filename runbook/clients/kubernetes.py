@@ -129,7 +129,7 @@ class Cluster:
         configuration = copy(self._api.configuration)
         configuration.cert_file = configuration.key_file = None
         configuration.refresh_api_key_hook = None
-        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        configuration.api_key = {"authorization": f"Bearer {token}"}
         other = ApiClient(configuration)
         return Cluster(other, source="a bearer token", context=None, timeout=self.timeout, clock=self.clock)
 
@@ -352,12 +352,13 @@ class Cluster:
         import urllib3
 
         headers = {"Accept": "application/json", "User-Agent": "gitlab-ci-on-eci"}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        for signature in self._api.configuration.auth_settings().values():
+            headers[signature["key"]] = signature["value"]
         if body is not None:
             headers["Content-Type"] = content_type
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         seconds = timeout or self.timeout
-        # Patience where a server that answers asks for it. A change is never sent twice.
+        # A busy server is asked again after 0, 1 and 2 s, not after whatever it may ask for. A change is never sent twice.
         retries = urllib3.Retry(
             connect=0,
             read=0,
@@ -366,7 +367,8 @@ class Cluster:
             status=3,
             status_forcelist=(429, 503),
             allowed_methods=("GET",),
-            backoff_factor=0.2,
+            respect_retry_after_header=False,
+            backoff_factor=0.5,
             raise_on_status=False,
         )
         try:

@@ -381,8 +381,8 @@ def test_other_refusals_carry_status_and_the_servers_words(tmp_path: Path, serve
 
 
 def test_overloaded_server_is_asked_again(tmp_path: Path, serve: Serve) -> None:
-    """A read that gets 429 is repeated after the time that the server names."""
-    answers = iter([(429, {}, {"Retry-After": "0"}), (200, {"items": [{"metadata": {"name": "one"}}]}, {})])
+    """A read that gets 429 is repeated, however long the server asks us to wait."""
+    answers = iter([(429, {}, {"Retry-After": "86400"}), (200, {"items": [{"metadata": {"name": "one"}}]}, {})])
     server = serve(lambda *_: next(answers))
     assert [item["metadata"]["name"] for item in cluster_of(server, tmp_path).list("Pod")] == ["one"]
     assert len(server.asked) == 2
