@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,42 @@ def test_an_address_for_the_runner_that_the_certificate_lacks_fails(settings: Se
     )
     _, report = check(named)
     assert report["runner-endpoint"].status is Status.PASS
+
+
+IN_A_POD = """
+import sys
+from runbook.clients import connect
+from runbook.settings import Settings
+client = connect.kubernetes(Settings.load(sys.argv[1]))
+print(client, client.whoami())
+"""
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap plays the pod's file system")
+def test_in_a_pod_the_serviceaccount_is_the_account(
+    practice: PracticeCluster, settings: Settings, tmp_path: Path
+) -> None:
+    """in_cluster takes address, CA and token from where Kubernetes puts them into a pod."""
+    practice.kubectl("create", "namespace", "in-a-pod")
+    practice.kubectl("create", "serviceaccount", "notebooks", "--namespace=in-a-pod")
+    mounted = tmp_path / "serviceaccount"
+    mounted.mkdir()
+    token = practice.kubectl("create", "token", "notebooks", "--namespace=in-a-pod")
+    (mounted / "token").write_text(token.strip())
+    admin = connect.kubernetes(settings)
+    (mounted / "ca.crt").write_text(admin.certificate_authority or "")
+    values = yaml.safe_load(practice.card.read_text())
+    values["kubernetes"] = {"in_cluster": True}
+    card = tmp_path / "card.yaml"
+    card.write_text(yaml.safe_dump(values))
+    host, _, port = admin.server.removeprefix("https://").partition(":")
+    place = "/run/secrets/kubernetes.io/serviceaccount"
+    command = ["bwrap", "--dev-bind", "/", "/", "--tmpfs", "/run", "--ro-bind", str(mounted), place]
+    command += ["--setenv", "KUBERNETES_SERVICE_HOST", host, "--setenv", "KUBERNETES_SERVICE_PORT", port]
+    command += [sys.executable, "-c", IN_A_POD, str(card)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"Cluster({admin.server}, in-cluster) system:serviceaccount:in-a-pod:notebooks"
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "notebooks" / "onboarding"])
