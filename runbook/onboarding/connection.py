@@ -226,6 +226,7 @@ def look(client: Cluster, settings: Settings) -> Facts:
     authority, certificate = client.certificate_authority, client.client_certificate
     here = tls.shake_hands(client.server, authority, client.timeout, name=client.tls_server_name)
     namespace = known(lambda: client.get("Namespace", settings.kubernetes.namespace))
+    asked = needs.of(settings, namespace_is_there=isinstance(namespace, dict))
     return Facts(
         source=client.source,
         context=client.context,
@@ -237,7 +238,7 @@ def look(client: Cluster, settings: Settings) -> Facts:
         nodes=read_nodes(client),
         instances=read_instances(client),
         namespace=namespace if isinstance(namespace, Unknown) else namespace is not None,
-        answers=tuple((notebook, one, client.may(one)) for notebook, one, _ in needs.of(settings)),
+        answers=tuple((notebook, one, client.may(one)) for notebook, one, _ in asked),
         server_certificate=here,
         runner_endpoint=here
         if runner_server == client.server

@@ -58,22 +58,31 @@ NEEDS = (
 Kubernetes lets nobody hand out what they do not have."""
 
 
-def of(settings: Settings) -> list[tuple[str, Permission, str]]:
-    """The notebook, the permission and the reason, for what this card asks; each pair of notebook and permission once."""
-    namespace = settings.kubernetes.namespace
-    own_account = settings.access.account == "service-account"
-    chosen = [
-        need
+def of(settings: Settings, *, namespace_is_there: bool = False) -> list[tuple[str, Permission, str]]:
+    """The notebook, the permission and the reason, for what this card asks; each pair of notebook and permission once.
+
+    A namespace that is there is kept as it is, so nobody needs the right to make one.
+    """
+    rows = [
+        (need.notebook, one, need.reason)
         for need in NEEDS
-        if (settings.cache.enabled or need.notebook != "30-create-cache-volume")
-        and (own_account or need.notebook != "20-grant-access" or need.kind == "Namespace")
+        if _chosen(need, settings)
+        for one in need.permissions(settings.kubernetes.namespace)
+        if not (namespace_is_there and need.kind == "Namespace" and one.verb != "get")
     ]
-    rows = [(need.notebook, one, need.reason) for need in chosen for one in need.permissions(namespace)]
-    if own_account:
+    if settings.access.account == "service-account":
         handed_out = "handed out by the Role, so its maker must have it"
         rows += [("20-grant-access", one, handed_out) for one in role.permissions(settings)]
     rows += _referenced_secrets(settings)
     return list({(notebook, one): (notebook, one, reason) for notebook, one, reason in reversed(rows)}.values())[::-1]
+
+
+def _chosen(need: Need, settings: Settings) -> bool:
+    if need.notebook == "30-create-cache-volume":
+        return settings.cache.enabled
+    if need.notebook == "20-grant-access":
+        return settings.access.account == "service-account" or need.kind == "Namespace"
+    return True
 
 
 def _referenced_secrets(settings: Settings) -> list[tuple[str, Permission, str]]:

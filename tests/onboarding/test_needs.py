@@ -33,6 +33,12 @@ def test_needs_follow_the_card() -> None:
     assert {permission.resource for permission in own} == {"namespaces"}
 
 
+def test_a_namespace_that_is_there_need_not_be_made() -> None:
+    """Whoever was given a namespace needs no right to make one, only to see it."""
+    asked = {one for _, one, _ in needs.of(settings(), namespace_is_there=True) if one.resource == "namespaces"}
+    assert asked == {Permission("get", "namespaces")}
+
+
 def test_whoever_makes_the_role_must_have_what_it_gives() -> None:
     """Kubernetes refuses to hand out rights that the maker lacks, so notebook 10 asks for them too."""
     assert set(role.permissions(settings())) <= needed(settings(), "20-grant-access")
