@@ -69,6 +69,7 @@ def _serve(asked: argparse.Namespace, directory: Path, listener: socket.socket, 
     config = uvicorn.Config(
         create_app(instance), log_level="info" if asked.access_log else "warning", access_log=asked.access_log,
         ssl_certfile=asked.tls_cert, ssl_keyfile=asked.tls_key, timeout_graceful_shutdown=1, timeout_keep_alive=30,
+        server_header=False, headers=[("Server", "nginx")],
     )  # fmt: skip
     write_ready(directory, instance, tokens)
     uvicorn.Server(config).run(sockets=[listener])

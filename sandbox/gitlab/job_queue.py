@@ -44,6 +44,12 @@ def serves_project(instance: Instance, runner: Runner, project_id: int) -> bool:
     return project_id in runner.project_ids
 
 
+def timeout_for(instance: Instance, runner: Runner, job: Job) -> int:
+    """Seconds that the job may run: its own or the project's timeout, cut to what the runner allows."""
+    wanted = job.spec.timeout or instance.projects[job.project_id].build_timeout
+    return min(wanted, runner.maximum_timeout) if runner.maximum_timeout else wanted
+
+
 def _fits(instance: Instance, runner: Runner, job: Job) -> bool:
     if runner.access_level == "ref_protected" and not instance.pipelines[job.pipeline_id].protected:
         return False

@@ -145,29 +145,34 @@ def _set_status(instance: Instance, pipeline: Pipeline) -> None:
         _drop_ref(instance, pipeline)
 
 
+_QUIET = frozenset({"skipped", "ignored"})
+_FINE = _QUIET | {"success", "warning"}
+# The first row whose set holds all that is seen gives the status; then the first status that is seen at all.
+_ONLY = (
+    (_QUIET, "skipped"),
+    (_FINE, "success"),
+    (frozenset({"created", "warning", "ignored"}), "created"),
+    (_FINE | {"canceled"}, "canceled"),
+    (frozenset({"pending", "created", "skipped", "warning", "ignored"}), "pending"),
+)
+_ANY = (
+    ("running", "running"), ("pending", "running"), ("canceling", "canceling"), ("manual", "manual"), ("created", "running"),
+)  # fmt: skip
+
+
 def status_of(jobs: Sequence[Job]) -> str:
     """The status of a set of jobs, as GitLab composes it."""
-    counted = {job.status for job in jobs if not (job.allow_failure and job.status in ("failed", "canceled", "manual"))}
-    if not counted:
-        return "success" if jobs and any(job.status != "manual" for job in jobs) else "skipped"
-    if counted <= {"skipped"}:
-        return "skipped" if all(job.status == "skipped" for job in jobs) else "success"
-    if counted <= {"success", "skipped"}:
-        return "success"
-    if counted <= {"created"}:
-        return "created"
-    if "running" in counted:
-        return "running"
-    if "pending" in counted:
-        begun = any(job.started_at is not None for job in jobs)
-        return "running" if begun else "pending"
-    if "canceling" in counted:
-        return "canceling"
-    if "manual" in counted:
-        return "manual"
-    if "created" in counted:
-        return "running"
-    return "failed" if "failed" in counted else "canceled"
+    seen = {_counted(job) for job in jobs}
+    only = (status for names, status in _ONLY if seen <= names)
+    some = (status for name, status in _ANY if name in seen)
+    return next(only, None) or next(some, "failed")
+
+
+def _counted(job: Job) -> str:
+    """What a job counts as: a failure that is allowed is a warning, other allowed ends are ignored."""
+    if not job.allow_failure:
+        return job.status
+    return {"failed": "warning", "canceled": "ignored", "manual": "ignored"}.get(job.status, job.status)
 
 
 # --------------------------------------------------------------------------------- what happens to a job

@@ -67,8 +67,7 @@ def _take(call: Call, runner: Runner, manager: RunnerManager) -> Job | None:
         if refusal is not None:
             pipelines.finish(instance, job, "failed", refusal)
             continue
-        wanted = job.spec.timeout or instance.projects[job.project_id].build_timeout
-        job.timeout = min(wanted, runner.maximum_timeout) if runner.maximum_timeout else wanted
+        job.timeout = job_queue.timeout_for(instance, runner, job)
         if instance.options.release >= _TWO_PHASE_FROM and manager.features.get("two_phase_job_commit"):
             job.awaits_acknowledgement = True
         else:

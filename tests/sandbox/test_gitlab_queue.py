@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.gitlab import job_queue, pipelines
+from sandbox.gitlab import job_payload, job_queue, pipelines
 from sandbox.gitlab.instance import Instance, Limits, Options
 from sandbox.gitlab.records import Job, Pipeline, Project, Runner, User, Variable
 from sandbox.gitlab.repository import Author, Change
@@ -52,6 +52,17 @@ class World:
             repository.create_commit(ref, [change], "CI", Author("A", "a@b"), parent=repository.resolve("main"), when=0)
         given = [Variable(key, value) for key, value in variables.items()]
         return pipelines.create(self.instance, project, self.root, ref, source="api", variables=given)
+
+    def commit(self, files: dict[str, str]) -> None:
+        """Change files on main; what stays the same is left alone."""
+        repository = self.instance.repository(self.project())
+        changed = {
+            path: text.encode() for path, text in files.items() if repository.read("main", path) != text.encode()
+        }
+        changes = [Change("update", path, content) for path, content in changed.items()]
+        repository.create_commit(
+            "main", changes, "Change", Author("A", "a@b"), parent=repository.resolve("main"), when=0
+        )
 
     def runner(self, runner_type: str = "instance_type", **changed: Any) -> Runner:
         runner = Runner(
@@ -150,6 +161,33 @@ def test_instance_runners_share_fairly(world: World) -> None:
     assert job is not None and job.pipeline_id == smoke.id
 
 
+# ---------------------------------------------------------------------------------------------- the payload
+
+
+def test_the_shorter_timeout_counts(world: World) -> None:
+    """A job gets its own timeout, or the project's, but never more than its runner allows."""
+    from_runner = world.runner(maximum_timeout=900)
+    for text, expected in (
+        ("a: {script: x}", 900),
+        ("a: {script: x, timeout: 10m}", 600),
+        ("a: {script: x, timeout: 2h}", 900),
+    ):
+        job = world.jobs(world.pipeline(text))["a"]
+        assert job_queue.timeout_for(world.instance, from_runner, job) == expected
+    assert job_queue.timeout_for(world.instance, world.runner(), job) == 7200
+
+
+def test_a_cache_key_of_files_follows_the_files(world: World) -> None:
+    """`cache: key: files` changes with the commit that last changed one of the files, and with nothing else."""
+    text = "a: {{script: x, cache: {{key: {{files: [README.md], prefix: p}}, paths: [c/]}}, variables: {{N: '{n}'}}}}"
+    keys = []
+    for number, readme in enumerate(("one", "one", "two")):
+        world.commit({"README.md": readme, ".gitlab-ci.yml": text.format(n=number)})
+        job = world.jobs(world.pipeline())["a"]
+        keys.append(job_payload.payload(world.instance, job, world.runner())["cache"][0]["key"])
+    assert keys[0] == keys[1] != keys[2] and all(key.startswith("p-") and key.endswith("-protected") for key in keys)
+
+
 # ----------------------------------------------------------------------------------------- stages and needs
 
 STAGES = """
@@ -198,6 +236,30 @@ def test_needs_do_not_wait_for_the_stage(world: World) -> None:
     pipeline = world.pipeline(text)
     world.end("a", pipeline)
     assert world.statuses(pipeline) == {"a": "success", "b": "pending", "c": "pending"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["success", "success"], "success"),
+        (["success", "skipped"], "success"),
+        (["skipped", "skipped"], "skipped"),
+        (["created", "created"], "created"),
+        (["pending", "created"], "pending"),
+        (["success", "pending"], "running"),
+        (["success", "created"], "running"),
+        (["running", "failed"], "running"),
+        (["success", "canceled"], "canceled"),
+        (["failed", "canceled"], "failed"),
+        (["failed", "skipped"], "failed"),
+        (["canceling", "success"], "canceling"),
+        (["success", "manual", "created"], "manual"),
+    ],
+)
+def test_the_status_of_a_pipeline(world: World, statuses: list[str], expected: str) -> None:
+    """A pipeline's status is composed of its jobs' as GitLab composes it."""
+    template = world.jobs(world.pipeline())["echo"]
+    assert pipelines.status_of([replace(template, status=status) for status in statuses]) == expected
 
 
 def test_manual_jobs_wait_for_a_person(world: World) -> None:

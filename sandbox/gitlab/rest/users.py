@@ -7,6 +7,7 @@ from starlette.responses import Response
 from sandbox.gitlab import entities
 from sandbox.gitlab.access import ALL_SCOPES
 from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, Parameter, answer, declared, not_found
+from sandbox.gitlab.instance import GITLAB_COM
 from sandbox.gitlab.pagination import page
 
 
@@ -18,7 +19,14 @@ def version(call: Call) -> Response:
 def metadata(call: Call) -> Response:
     options = call.instance.options
     kas = {"enabled": False, "externalUrl": None, "externalK8sProxyUrl": None, "version": None}
-    return answer({"version": options.version, "revision": options.revision, "kas": kas, "enterprise": False})
+    return answer(
+        {
+            "version": options.version,
+            "revision": options.revision,
+            "kas": kas,
+            "enterprise": options.flavour == GITLAB_COM,
+        }
+    )
 
 
 def current_user(call: Call) -> Response:
