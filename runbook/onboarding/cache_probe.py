@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook.eci import vocabulary
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 TITLE = "Probe the cache volume"
 TIMEOUT = 300.0
 """Seconds for scheduling, image pull and mount; an uncached image takes ECI a minute or more."""
+
+PATIENCE = 15.0
+"""Seconds after a first FailedMount in which the pod may still start: a mount is tried again."""
 
 CHECK_TITLE = "A pod writes, reads and deletes a file on the cache"
 _SAID = "written, read and deleted"
@@ -56,6 +60,10 @@ CAUSES = (
         "not found in the list of registered CSI drivers",
         "The cluster has no OSS CSI driver: install csi-plugin, or see cache.driver.",
     ),
+    (
+        "ImagePull",
+        "The image cannot be pulled, so the mount was not tried: see pods.image, and notebook 70 for the way out of the VPC.",
+    ),
     ("timed out", "The endpoint cannot be reached from the pod's VPC: check cache.endpoint and the region."),
 )
 """Part of a mount's error, and what it means; the first that is found counts."""
@@ -69,12 +77,13 @@ class ProbeState:
     warnings: tuple[str, ...] = ()
 
     @property
-    def mount_failed(self) -> bool:
-        return any(text.startswith("FailedMount") for text in self.warnings)
+    def ended(self) -> bool:
+        return self.phase in ("Succeeded", "Failed", "gone")
 
     @property
-    def over(self) -> bool:
-        return self.phase in ("Succeeded", "Failed", "gone") or self.mount_failed
+    def stuck(self) -> bool:
+        """Whether a warning says that it cannot start; what is tried again may still succeed."""
+        return any(word in text for text in self.warnings for word in ("FailedMount", "ImagePull"))
 
     def __str__(self) -> str:
         return f"probe pod is {self.phase}" + (f"; {self.warnings[-1]}" if self.warnings else "")
@@ -104,7 +113,7 @@ def judge(state: ProbeState, said: str, settings: Settings) -> Check:
     """What the probe showed. `said` is its log. Pure."""
     if state.phase == "Succeeded" and _SAID in said:
         return Check.passed("cache-probe", CHECK_TITLE, f"{settings.cache.mount_path}: {_SAID}")
-    if state.mount_failed or not said:
+    if state.phase == "Pending" or not said:
         return Check.failed(
             "cache-probe",
             CHECK_TITLE,
@@ -164,22 +173,22 @@ def _skipped(reason: str) -> Report:
 
 
 def _wait(cluster: Cluster, settings: Settings, name: str, timeout: float) -> ProbeState:
+    """The pod's last state: at its end, `PATIENCE` seconds after it got stuck, or when the time is over."""
     seen = ProbeState("not seen")
+    stuck_since: datetime | None = None
 
     def look() -> ProbeState:
-        nonlocal seen
+        nonlocal seen, stuck_since
         seen = _state(cluster, settings.kubernetes.namespace, name)
+        stuck_since = (stuck_since or cluster.clock.now()) if seen.stuck else None
         return seen
 
+    def done(state: ProbeState) -> bool:
+        waited = (cluster.clock.now() - stuck_since).total_seconds() if stuck_since else 0
+        return state.ended or waited >= PATIENCE
+
     try:
-        return wait_for(
-            look,
-            lambda state: state.over,
-            what="the probe has ended",
-            timeout=timeout,
-            clock=cluster.clock,
-            progress=str,
-        )
+        return wait_for(look, done, what="the probe has ended", timeout=timeout, clock=cluster.clock, progress=str)
     except TimedOut:
         return seen
 

@@ -56,7 +56,10 @@ BINDING_TIMEOUT = 60.0
 
 
 def look(cluster: Cluster, settings: Settings) -> CacheVolumeFacts:
-    """Read the namespace, the volume, the claim with its events, and the Secret's key names."""
+    """Read the namespace, the volume, the claim with its events, and the Secret's key names.
+
+    Raises SecretError where the card's references to the AccessKey name nothing.
+    """
     from runbook.clients.kubernetes import known
 
     card, namespace = settings.cache, settings.kubernetes.namespace
@@ -68,13 +71,14 @@ def look(cluster: Cluster, settings: Settings) -> CacheVolumeFacts:
     other = claim.get("spec", {}).get("volumeName") if isinstance(claim, dict) else None
     elsewhere = other if other and other != card.volume else None
     secret = known(lambda: cluster.get("Secret", card.secret, namespace))
+    access_key = _access_key(settings, cluster)
     return CacheVolumeFacts(
         namespace=there,
         volume=volume,
         claim=claim,
         claimed_volume=known(lambda: _shown(cluster.get("PersistentVolume", elsewhere))) if elsewhere else None,
         secret_keys=_key_names(secret),
-        stale_keys=_stale(secret, _access_key(settings, cluster)) if isinstance(secret, dict) else (),
+        stale_keys=_stale(secret, access_key) if isinstance(secret, dict) else (),
         events=_events(cluster, settings) if isinstance(claim, dict) else (),
     )
 
@@ -308,23 +312,25 @@ def apply(
     """Carry the plan out and wait until the claim is bound, or let the server rehearse it. `timeout` is seconds."""
     if plan.blockers or plan.waiting_for:
         return plan.report(dry_run=dry_run)
-    if any(change.kind == "Secret" for change in plan.pending):
-        cluster.apply(_secret_manifest(settings, cluster), dry_run=dry_run)
+    for change in plan.pending:
+        if change.kind == "Secret":
+            _write_secret(change.action, cluster, settings, dry_run=dry_run)
     cluster.carry_out(plan, dry_run=dry_run)
     if not dry_run and settings.cache.enabled:
         _wait_until_bound(cluster, settings, timeout)
     return plan.report(judge(look(cluster, settings), settings).checks, dry_run=dry_run)
 
 
-def _secret_manifest(settings: Settings, cluster: Cluster) -> Manifest:
-    """The Secret with its values: made when it is sent, so that no plan holds them."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": settings.cache.secret, "namespace": settings.kubernetes.namespace},
-        "type": secret_type(settings),
-        "data": {key: _encoded(value) for key, value in _access_key(settings, cluster).items()},
-    }
+def _write_secret(action: Action, cluster: Cluster, settings: Settings, *, dry_run: bool) -> None:
+    """Send the AccessKey, read only now, so that no plan holds it. The keys and the type of a Secret that is there stay."""
+    name, namespace = settings.cache.secret, settings.kubernetes.namespace
+    data = {key: _encoded(value) for key, value in _access_key(settings, cluster).items()}
+    if action is Action.UPDATE:
+        cluster.patch("Secret", name, {"data": data}, namespace, dry_run=dry_run)
+        return
+    metadata = {"name": name, "namespace": namespace}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": secret_type(settings), "data": data}
+    cluster.create(manifest, dry_run=dry_run)
 
 
 def _wait_until_bound(cluster: Cluster, settings: Settings, timeout: float) -> None:

@@ -255,3 +255,38 @@ def test_without_being_asked_for_the_probe_makes_no_pod(cluster: Cluster, card: 
     rehearsing = card.model_copy(update={"dry_run": True})
     assert cache_volume.probe(cluster, rehearsing, wanted=True)["cache-probe"].status is Status.SKIP
     assert cluster.list("Pod", card.kubernetes.namespace) == []
+
+
+def test_the_probe_writes_reads_and_deletes_one_file_on_eci(
+    practice: PracticeCluster, cluster: Cluster, card: Settings
+) -> None:
+    """A pod of the smallest spec mounts the bucket; neither the pod nor its file is there afterwards."""
+    card = with_cache(card, path=f"/{card.kubernetes.namespace}")
+    assert run(cluster, card)[1].ok
+    report = cache_volume.probe(cluster, card, wanted=True, timeout=60)
+    assert report["cache-probe"].status is Status.PASS, str(report)
+    folder = practice.node.buckets / str(card.cache.bucket) / card.kubernetes.namespace
+    assert folder.is_dir() and list(folder.iterdir()) == []
+    assert cluster.list("Pod", card.kubernetes.namespace) == []
+
+
+def test_a_key_that_is_missing_shows_in_the_probe_as_a_failed_mount(
+    cluster: Cluster, card: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The claim is bound all the same; only the pod's FailedMount tells, and the report says what to look at."""
+    run(cluster, card)
+    cluster.patch("Secret", card.cache.secret, {"data": {"akSecret": None}}, card.kubernetes.namespace, dry_run=False)
+    assert cache_volume.judge(cache_volume.look(cluster, card), card)["cache-claim"].status is Status.PASS
+    report = cache_volume.probe(cluster, card, wanted=True, timeout=5)
+    check = report["cache-probe"]
+    assert check.status is Status.FAIL and "FailedMount" in check.observed and "akId or akSecret" in check.remedy
+    assert "FailedMount" in capsys.readouterr().out
+    assert cluster.list("Pod", card.kubernetes.namespace) == []
+
+
+def test_a_bucket_that_does_not_exist_shows_in_the_probe(cluster: Cluster, card: Settings) -> None:
+    """Kubernetes binds the claim without asking OSS; the mount of the probe is what names the bucket."""
+    card = with_cache(card, bucket="no-such-bucket")
+    assert run(cluster, card)[1].ok
+    check = cache_volume.probe(cluster, card, wanted=True, timeout=5)["cache-probe"]
+    assert "NoSuchBucket" in check.observed and "cache.bucket" in check.remedy
