@@ -300,6 +300,8 @@ class JobPods(_Card):
     """ECI gives up a pod whose images are not there after this time, 10 to 1440; it is billed while it waits (ECI's default: 240)."""
     poll_timeout: Annotated[int, Field(ge=60)] = 600
     """Seconds that gitlab-runner waits for the pod (its default 180 is short for an uncached ECI start)."""
+    cleanup_grace_seconds: Annotated[int, Field(ge=0, le=300)] = 1
+    """Seconds that a pod has to end after its job (runner 14.5 or newer). Its shells ignore SIGTERM: Kubernetes' 30 would be paid idle."""
     service_host: bool = True
     """Give jobs CI_SERVICE_HOST=127.0.0.1, where services of a pod answer."""
     custom_tags: dict[Text, Text] = Field(default={}, max_length=3)
@@ -340,6 +342,8 @@ class Smoke(_Card):
     """Image of the service that must answer at 127.0.0.1."""
     service_port: Annotated[int, Field(ge=1, le=65535)] = 5432
     """Port at which it answers."""
+    service_start: Annotated[int, Field(ge=1, le=600)] = 60
+    """Seconds that it may take until it answers."""
     timeout: Annotated[int, Field(ge=60)] = 1800
     """Seconds that the pipeline may take."""
 

@@ -83,6 +83,7 @@ def wanted(settings: Settings, wiring: Wiring) -> dict[str, Any]:
             "pull_policy": card.pods.pull_policy,
             **_requests(card),
             "poll_timeout": card.pods.poll_timeout,
+            "cleanup_grace_period_seconds": card.pods.cleanup_grace_seconds,
             "pod_labels": _labels(card, wiring),
             "pod_annotations": _annotations(card),
             "volumes": {"pvc": _claims(card)} if card.cache.enabled else None,

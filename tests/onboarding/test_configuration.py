@@ -178,6 +178,7 @@ def test_every_key_of_a_full_card(card: Write) -> None:
             "spot": {"strategy": "SpotWithPriceLimit", "price_limit": 0.25, "duration": 0, "fallback": False},
             "max_pending_minutes": 20,
             "poll_timeout": 900,
+            "cleanup_grace_seconds": 5,
             "custom_tags": {"team": "ci", "env": "test"},
             "annotations": {"k8s.aliyun.com/eci-ram-role-name": "ci"},
             "labels": {"team": "ci"},
@@ -200,6 +201,7 @@ def test_every_key_of_a_full_card(card: Write) -> None:
         "registry/helper:1",
     )
     assert (kubernetes["pull_policy"], kubernetes["poll_timeout"]) == ("if-not-present", 900)
+    assert kubernetes["cleanup_grace_period_seconds"] == 5
     requests = {key: value for key, value in kubernetes.items() if key.endswith("_request")}
     assert requests == {
         "cpu_request": "2",
