@@ -211,7 +211,7 @@ STYLE = """<style>
 [data-jp-theme-light="false"] .rb .rb-fail .rb-mark,[data-jp-theme-light="false"] .rb .rb-delete .rb-mark,
 [data-jp-theme-light="false"] .rb .rb-title.rb-fail{color:#f85149;border-color:#f85149}
 .rb-seen{color:var(--jp-ui-font-color2,#5a5a5a)}
-.rb pre{margin:.2em 0;padding:.4em .6em;white-space:pre-wrap;background:var(--jp-layout-color2,#f3f3f3);
+.rb pre{margin:.2em 0;padding:.4em .6em;white-space:pre-wrap;font-family:var(--jp-code-font-family,monospace);background:var(--jp-layout-color2,#f3f3f3);
 color:var(--jp-ui-font-color1,#1a1a1a);border-radius:3px;font-size:12px}
 .rb .rb-add{color:#1a7f37}.rb .rb-del{color:#cf222e}
 [data-jp-theme-light="false"] .rb .rb-add{color:#3fb950}[data-jp-theme-light="false"] .rb .rb-del{color:#f85149}

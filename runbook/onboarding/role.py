@@ -72,7 +72,7 @@ PATCH and DELETE on pods/exec and pods/attach stand in that list too, but no ver
 
 LEFT_OUT = {
     "serviceaccounts: get": "only with service_account in config.toml",
-    "services: create, get": "only for jobs with ports: (interactive web terminals need none)",
+    "services: create, get": "only for jobs whose image or services have ports:",
     "namespaces: create, delete": "only with namespace_per_job, and for the whole cluster",
     "poddisruptionbudgets: create, get": "only with pod_disruption_budget",
 }
