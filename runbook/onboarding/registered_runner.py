@@ -203,6 +203,7 @@ class RegistrationFacts:
             "GitLab": f"{self.url} (version {self.version})",
             "user": f"{self.user}{', administrator' if self.administrator is True else ''}",
             "token scopes": str(self.scopes) if isinstance(self.scopes, Unknown) else ", ".join(self.scopes),
+            **({"group or project": f"id {self.owner_id}"} if self.owner_id else {}),
             "our runner": _named(self.runners),
             "stored token": str(self.token),
         }

@@ -180,15 +180,18 @@ def _ours(
 def _marked(
     gitlab: GitLabClient, settings: Settings, owner_id: int | None, *, everywhere: bool
 ) -> tuple[RegisteredRunner, ...]:
-    """The runners whose mark names this card. Only a runner's own page shows its note, so each is asked for."""
+    """The runners whose mark names this card.
+
+    Only a runner's own page shows its note, so each candidate is asked for: those of the card's type and owner and,
+    `everywhere` for an administrator, those of other types and owners that have the card's description.
+    """
     card = settings.runner
-    path, query = (
-        ("/runners/all", {})
-        if everywhere or card.type == "instance"
-        else (f"/{card.type}s/{owner_id}/runners", {"type": TYPES[card.type]})
-    )
-    listed = gitlab.list(path, what="the list of runners", **query)
-    details = [_details(gitlab, int(one["id"])) for one in listed]
+    path = "/runners/all" if card.type == "instance" else f"/{card.type}s/{owner_id}/runners"
+    listed = gitlab.list(path, what="the list of runners", type=TYPES[card.type])
+    if everywhere:
+        others = gitlab.list("/runners/all", what="the list of all runners")
+        listed += [one for one in others if one.get("description") == card.description]
+    details = [_details(gitlab, id) for id in dict.fromkeys(int(one["id"]) for one in listed)]
     return tuple(one for one in details if one.mark and one.mark.cluster == settings.name)
 
 
