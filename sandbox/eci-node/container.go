@@ -283,7 +283,8 @@ func (c *Container) waitForExec() {
 func (c *Container) wait(copied *sync.WaitGroup) {
 	err := c.command.Wait()
 	copied.Wait()
-	c.exit = ContainerExit{Code: exitCode(err), OOMKilled: c.outOfMemory.Load() || c.limit.Hit()}
+	c.exit = ContainerExit{Code: exitCode(err)}
+	c.exit.OOMKilled = c.exit.Code != 0 && (c.outOfMemory.Load() || c.limit.Hit())
 	if c.exit.Code == 1 {
 		c.exit.StartError = bubblewrapError(c.Log.path)
 	}
@@ -398,7 +399,7 @@ func (c *Container) Attach(ctx context.Context, streams api.AttachIO) error {
 	case <-sentAll:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil // the client has left
 	}
 }
 
@@ -435,6 +436,9 @@ func (c *Container) Exec(ctx context.Context, words []string, streams api.Attach
 	})
 	if err != nil {
 		return err
+	}
+	if err := c.limit.Add(command.Process.Pid); err != nil {
+		_ = command.Process.Kill()
 	}
 	ended := context.AfterFunc(ctx, func() { _ = command.Process.Kill() })
 	defer ended()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -69,12 +70,12 @@ func (e *ECI) Create(ctx context.Context, pod *corev1.Pod) error {
 	if wasCreated(pod) {
 		return e.bury(ctx, pod)
 	}
+	if earlier := e.Instance(pod.Namespace, pod.Name); earlier != nil {
+		earlier.Forget() // of a deleted pod that had the same name
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := pod.Namespace + "/" + pod.Name
-	if e.instances[key] != nil {
-		return fmt.Errorf("pod %s has an instance already", key)
-	}
 	e.addresses++
 	address := fmt.Sprintf("172.16.%d.%d", (e.addresses>>8)&0xff, e.addresses&0xff)
 	instance := newInstance(e, pod, filepath.Join(e.instancesFolder(), string(pod.UID)), address)
@@ -128,4 +129,15 @@ func (e *ECI) bury(ctx context.Context, pod *corev1.Pod) error {
 	})
 	status.Flush(ctx)
 	return nil
+}
+
+// removeObject deletes a pod's object without any grace; it is no error that the pod is gone.
+func (e *ECI) removeObject(ctx context.Context, pod *corev1.Pod) error {
+	grace := int64(0)
+	err := e.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+		GracePeriodSeconds: &grace, Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
+	if gone(err) {
+		return nil
+	}
+	return err
 }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +32,7 @@ func sameSize(name string, offer Offer) bool {
 
 func trimZero(number string) string { return strings.TrimSuffix(number, ".0") }
 
-// PullFault slows down or refuses the images whose full name fits a pattern.
+// PullFault slows down or refuses the images whose name fits a pattern, in which * stands for anything.
 type PullFault struct {
 	Image        string  `json:"image"`
 	DelaySeconds float64 `json:"delay_seconds,omitempty"` // played
@@ -40,7 +40,8 @@ type PullFault struct {
 }
 
 func (f PullFault) fits(image string) bool {
-	if matched, err := path.Match(f.Image, image); err == nil && matched {
+	pattern := strings.ReplaceAll(regexp.QuoteMeta(f.Image), `\*`, ".*")
+	if matched, err := regexp.MatchString("^"+pattern+"$", image); err == nil && matched {
 		return true
 	}
 	return f.Image == image || f.Image == fullImageName(image)

@@ -31,7 +31,7 @@ func (e ending) Error() string { return firstOf(e.message, e.reason, "the pod is
 // step; deletion, reclaim and deadlines cut it short through its context.
 type Instance struct {
 	eci     *ECI
-	pod     *corev1.Pod
+	pod     *corev1.Pod // as it was received; never changed
 	folder  string
 	address string
 	status  *PodStatus
@@ -40,8 +40,10 @@ type Instance struct {
 	ended   chan struct{} // the life is over and the final status is written
 	written context.Context
 	quit    context.CancelFunc // ends the status writer
+	removal sync.Once
 
 	mu         sync.Mutex
+	fresh      *corev1.Pod // the same with the labels and annotations of today
 	ticket     Ticket
 	order      Order
 	offer      Offer
@@ -59,7 +61,7 @@ type Instance struct {
 
 func newInstance(eci *ECI, pod *corev1.Pod, folder, address string) *Instance {
 	instance := &Instance{
-		eci: eci, pod: pod.DeepCopy(), folder: folder, address: address,
+		eci: eci, pod: pod.DeepCopy(), fresh: pod.DeepCopy(), folder: folder, address: address,
 		status: NewPodStatus(eci.Client.CoreV1(), pod), ended: make(chan struct{}),
 		containers: map[string]*Container{}, logs: map[string]*ContainerLog{}, previous: map[string]*ContainerLog{},
 	}
@@ -151,26 +153,27 @@ func (i *Instance) conclude(end ending) {
 	i.status.Flush(context.Background())
 	i.release()
 	if end.deleted {
-		i.remove(context.Background())
+		i.removal.Do(i.remove)
 	}
 }
 
 // remove deletes the pod's object at once; the library would wait for the whole grace period.
-func (i *Instance) remove(ctx context.Context) {
+//
+// The instance is forgotten first, so that a new pod of the same name is not taken for this one.
+func (i *Instance) remove() {
+	i.eci.forget(i)
 	i.eci.Events.Flush()
-	grace := int64(0)
-	err := i.eci.Client.CoreV1().Pods(i.pod.Namespace).Delete(ctx, i.pod.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: &grace, Preconditions: metav1.NewUIDPreconditions(string(i.pod.UID))})
-	if err != nil && !gone(err) {
+	if err := i.eci.removeObject(context.Background(), i.pod); err != nil {
 		slog.Warn("a pod was not removed", "pod", i.pod.Name, "error", err)
 	}
+	i.clean()
 }
 
 // Delete ends the instance because its pod is deleted. It returns at once; a second call changes nothing.
 func (i *Instance) Delete(grace *int64) {
 	select {
 	case <-i.ended: // it has its final status already
-		go i.remove(context.Background())
+		go i.removal.Do(i.remove)
 	default:
 		i.stop(ending{deleted: true, grace: i.gracePeriod(grace)})
 	}
@@ -190,6 +193,11 @@ func (i *Instance) gracePeriod(asked *int64) time.Duration {
 func (i *Instance) Forget() {
 	i.stop(ending{deleted: true})
 	<-i.ended
+	i.removal.Do(i.remove)
+}
+
+// clean gives back what is left of an ended instance.
+func (i *Instance) clean() {
 	i.eci.forget(i)
 	i.quit()
 	for _, log := range i.allLogs() {
@@ -235,9 +243,7 @@ func (i *Instance) release() {
 func (i *Instance) Refresh(pod *corev1.Pod) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	fresh := pod.DeepCopy()
-	fresh.Status = i.pod.Status
-	i.pod = fresh
+	i.fresh = pod.DeepCopy()
 }
 
 // Pod is a copy of the pod with the status that the instance has now.
@@ -245,7 +251,7 @@ func (i *Instance) Pod() *corev1.Pod {
 	status, _ := i.status.Read()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	pod := i.pod.DeepCopy()
+	pod := i.fresh.DeepCopy()
 	pod.Status = status
 	return pod
 }

@@ -68,6 +68,12 @@ func NewMemoryLimit(containerID string, bytes int64) (*MemoryLimit, error) {
 		limit.Remove()
 		return nil, err
 	}
+	if place.version == 2 { // as a kubelet has it: the whole container ends
+		if err := os.WriteFile(filepath.Join(limit.folder, "memory.oom.group"), []byte("1"), 0); err != nil {
+			limit.Remove()
+			return nil, err
+		}
+	}
 	return limit, nil
 }
 

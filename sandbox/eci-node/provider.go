@@ -10,6 +10,7 @@ import (
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	corev1 "k8s.io/api/core/v1"
+	corev1listers "k8s.io/client-go/listers/core/v1"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
@@ -17,10 +18,13 @@ import (
 type ZoneProvider struct {
 	eci  *ECI
 	node string
+	pods corev1listers.PodLister
 }
 
 // CreatePod implements node.PodLifecycleHandler.
-func (p *ZoneProvider) CreatePod(ctx context.Context, pod *corev1.Pod) error { return p.eci.Create(ctx, pod) }
+func (p *ZoneProvider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
+	return p.eci.Create(ctx, pod)
+}
 
 // UpdatePod implements node.PodLifecycleHandler.
 func (p *ZoneProvider) UpdatePod(_ context.Context, pod *corev1.Pod) error {
@@ -34,10 +38,10 @@ func (p *ZoneProvider) UpdatePod(_ context.Context, pod *corev1.Pod) error {
 // has gone from the API server.
 func (p *ZoneProvider) DeletePod(ctx context.Context, pod *corev1.Pod) error {
 	instance := p.eci.Instance(pod.Namespace, pod.Name)
-	if instance == nil {
-		return errdefs.NotFoundf("pod %s/%s has no instance", pod.Namespace, pod.Name)
+	if instance == nil || instance.pod.UID != pod.UID {
+		return p.eci.removeObject(ctx, pod)
 	}
-	if _, err := p.eci.Client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, getOptions); gone(err) {
+	if current, err := p.pods.Pods(pod.Namespace).Get(pod.Name); gone(err) || (err == nil && current.UID != pod.UID) {
 		go instance.Forget()
 		return nil
 	}
@@ -50,6 +54,9 @@ func (p *ZoneProvider) GetPod(_ context.Context, namespace, name string) (*corev
 	instance := p.eci.Instance(namespace, name)
 	if instance == nil {
 		return nil, errdefs.NotFoundf("pod %s/%s has no instance", namespace, name)
+	}
+	if current, err := p.pods.Pods(namespace).Get(name); err == nil && current.UID != instance.pod.UID {
+		return nil, errdefs.NotFoundf("the instance of pod %s/%s belonged to an earlier pod of that name", namespace, name)
 	}
 	return instance.Pod(), nil
 }

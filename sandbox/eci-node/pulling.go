@@ -16,7 +16,7 @@ const (
 // pullImages is the first part of ECI's state Pending: it is charged from here on. All images of a pod are pulled at
 // the same time; those in an image cache are there already.
 func (i *Instance) pullImages(ctx context.Context) error {
-	cached := i.matchCache(ctx)
+	cached := i.matchCache()
 	for backOff := firstPullBackOff; ; backOff = min(2*backOff, longestPullBackOff) {
 		failures := i.pullOnce(ctx, cached)
 		if ctx.Err() != nil {
@@ -116,7 +116,7 @@ func (i *Instance) reportPull(failures map[string]string, reason string) {
 }
 
 // matchCache finds the image cache of the pod and says which images it holds.
-func (i *Instance) matchCache(ctx context.Context) map[string]bool {
+func (i *Instance) matchCache() map[string]bool {
 	images := []string{}
 	for _, container := range i.allContainers() {
 		images = append(images, container.Image)
@@ -127,6 +127,9 @@ func (i *Instance) matchCache(ctx context.Context) map[string]bool {
 	id, cached := i.eci.Caches.Match(images, i.order.CacheID)
 	if id == "" {
 		i.tell(eventCacheMissed)
+		if i.order.AutoCache && i.order.CacheID == "" && allFound(images) {
+			i.tell(eventCacheCreated, i.eci.Caches.CreateBeside(images))
+		}
 		return nil
 	}
 	i.tell(eventCacheHit, id)
@@ -134,4 +137,13 @@ func (i *Instance) matchCache(ctx context.Context) map[string]bool {
 		annotations[writtenMatchedCache] = id
 	})
 	return cached
+}
+
+func allFound(images []string) bool {
+	for _, image := range images {
+		if _, err := FindImage(image); err != nil {
+			return false
+		}
+	}
+	return true
 }

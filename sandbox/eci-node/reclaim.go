@@ -85,6 +85,10 @@ func (i *Instance) streamEnd(err error) error {
 func (i *Instance) CutPower() {
 	i.status.Close()
 	i.eci.Streams.Drop(i.pod.Namespace, i.pod.Name)
+	i.mu.Lock()
+	i.charged = false
+	i.mu.Unlock()
 	i.stop(ending{silent: true})
-	i.Forget()
+	<-i.ended
+	i.removal.Do(i.clean)
 }

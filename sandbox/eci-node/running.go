@@ -21,7 +21,7 @@ const (
 func (i *Instance) facts() PodFacts {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return PodFacts{pod: i.pod, ip: i.address, spec: i.offer.Spec}
+	return PodFacts{pod: i.fresh, ip: i.address, spec: i.offer.Spec}
 }
 
 // mountVolumes is the second part of ECI's state Pending. What is missing may still come: it tries again.
@@ -359,7 +359,7 @@ func (i *Instance) noteEnd(name string, container *Container) {
 		ContainerID: "containerd://" + container.ID, StartedAt: metav1.NewTime(i.eci.Clock.At(container.started))}
 	switch {
 	case exit.OOMKilled:
-		terminated.Reason, terminated.ExitCode = "OOMKilled", 137
+		terminated.Reason = "OOMKilled"
 		i.tell(eventOOM)
 	case exit.StartError != "":
 		terminated.Reason, terminated.Message = "StartError", exit.StartError

@@ -54,12 +54,10 @@ func (i *Instance) schedule(ctx context.Context) error {
 		message := fmt.Sprintf(problem.event.Message, problem.subject)
 		i.report(func(status *corev1.PodStatus, now metav1.Time) {
 			setCondition(status, now, conditionCreated, corev1.ConditionFalse, problem.condition, message)
-			if order.FailFast {
-				status.Reason = "ContainerInstanceScheduleFailed"
-			}
 		})
 		if order.FailFast {
-			return ending{phase: i.refusedPhase(), reason: "ProviderFailed", message: message}
+			return ending{phase: i.refusedPhase(), reason: "ProviderFailed",
+				message: "ContainerInstanceScheduleFailed: " + message}
 		}
 		if err := i.eci.Clock.Sleep(ctx, i.eci.Retry); err != nil {
 			return cause(ctx, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,7 +28,7 @@ type PodStatus struct {
 	saved  *corev1.Pod
 	dirty  chan struct{}
 	write  sync.Mutex
-	gone   bool
+	gone   atomic.Bool
 }
 
 // NewPodStatus starts from the pod as it was received, so that conditions written by others survive.
@@ -79,13 +80,13 @@ func (s *PodStatus) Run(ctx context.Context) {
 func (s *PodStatus) Flush(ctx context.Context) {
 	s.write.Lock()
 	defer s.write.Unlock()
-	for pause := 20 * time.Millisecond; !s.gone; pause = min(2*pause, 2*time.Second) {
+	for pause := 20 * time.Millisecond; !s.gone.Load(); pause = min(2*pause, 2*time.Second) {
 		err := s.patch(ctx)
 		if err == nil {
 			return
 		}
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			s.gone = true // deleted, or another pod has its name: the UID in the patch says so
+			s.gone.Store(true) // deleted, or another pod has its name: the UID in the patch says so
 			return
 		}
 		slog.Warn("a pod's status was not written", "pod", s.key, "error", err)
@@ -159,8 +160,4 @@ func setCondition(status *corev1.PodStatus, now metav1.Time, kind corev1.PodCond
 }
 
 // Close ends all writing: what is changed from now on is never told.
-func (s *PodStatus) Close() {
-	s.write.Lock()
-	defer s.write.Unlock()
-	s.gone = true
-}
+func (s *PodStatus) Close() { s.gone.Store(true) }
