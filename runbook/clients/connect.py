@@ -79,7 +79,7 @@ def _file(path: str | None) -> Path | None:
 
 
 def _kubeconfig(settings: Settings) -> str:
-    """The path (or paths, as KUBECONFIG joins them) of the kubeconfig: the card's, else KUBECONFIG, else the default."""
+    """The kubeconfig's path (or paths, as KUBECONFIG joins them): the card's, else KUBECONFIG, else the default."""
     named = settings.kubernetes.kubeconfig
     if named:
         return str(locate(secrets.resolve(named)))
@@ -103,7 +103,7 @@ def _load_in_cluster(configuration: Any, settings: Settings) -> None:
 
 
 def _load_kubeconfig(configuration: Any, source: str, context: str | None, settings: Settings) -> str:
-    """Fill `configuration` from the file(s) and return the context's name. Raises KubernetesError with what is wrong."""
+    """Fill `configuration` from the file(s) and return the context's name. Raises KubernetesError."""
     from kubernetes.config import ConfigException, load_kube_config
 
     where = f"{settings.card}: kubernetes.kubeconfig"
@@ -172,11 +172,11 @@ def _without_content(error: Exception) -> str:
 
 
 def _require_credentials(configuration: Any, source: str, context: str) -> None:
-    """Stop at a context without an account: the official client would go on as anonymous, and be refused without a reason."""
+    """Stop at a context without an account: the official client would go on as anonymous, and be refused."""
     if configuration.cert_file or configuration.api_key:
         return
     raise KubernetesError(
-        "The kubeconfig's context has no usable credentials: no client certificate, no token, and no program that gave one.",
+        "The kubeconfig's context has no usable credentials: no certificate, no token, and no program that gave one.",
         where=f"{source}, context {context}",
         remedy="Where its user names a program (exec), run that program by hand and see what it says. Else: "
         + HOW_TO_GET_ONE,

@@ -180,7 +180,7 @@ class Cluster:
         fields: str | None = None,
         at_most: int | None = None,
     ) -> Manifests:
-        """All objects of a kind in a namespace, or in all of them. `labels` and `fields` are selectors as kubectl writes them."""
+        """All objects of a kind in a namespace, or in all of them; `labels` and `fields` are kubectl's selectors."""
         found: Manifests = []
         query: dict[str, str] = {"limit": str(min(PAGE_SIZE, at_most or PAGE_SIZE))}
         query |= {key: text for key, text in (("labelSelector", labels), ("fieldSelector", fields)) if text}
@@ -358,7 +358,7 @@ class Cluster:
             headers["Content-Type"] = content_type
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         seconds = timeout or self.timeout
-        # A busy server is asked again after 0, 1 and 2 s, not after whatever it may ask for. A change is never sent twice.
+        # A busy server is asked again after 0, 1 and 2 s, whatever it may ask for. A change is never sent twice.
         retries = urllib3.Retry(
             connect=0,
             read=0,

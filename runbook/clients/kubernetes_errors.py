@@ -158,7 +158,7 @@ _CERTIFICATE_PROBLEMS = {
     62: "The API server's certificate is for another name than the address that is used.",
     64: "The API server's certificate is for another address than the one that is used.",
 }
-"""OpenSSL's verify codes (X509_V_ERR_*) that have a cause of their own; every other one is a certificate of another CA."""
+"""OpenSSL's verify codes (X509_V_ERR_*) that have a cause of their own; every other one means another CA."""
 
 
 def _no_tls(error: BaseException, where: str) -> KubernetesError:
@@ -171,8 +171,8 @@ def _no_tls(error: BaseException, where: str) -> KubernetesError:
             ),
             where=where,
             value=error.verify_message,
-            remedy="Get a new kubeconfig from the cluster's page in the console. If the message stays, something between "
-            "here and the cluster answers in its place.",
+            remedy="Get a new kubeconfig from the cluster's page in the console. If the message stays, something "
+            "between here and the cluster answers in its place.",
             page="#server-certificate",
         )
     return KubernetesError(

@@ -32,8 +32,8 @@ class Handshake:
 def shake_hands(url: str, authority: str | None, timeout: float, *, name: str | None = None) -> Handshake:
     """Open a TLS connection to the host and port of `url`, and close it again; nothing is sent on it.
 
-    `authority` is the CA in PEM, None for the system's own; `name` what the certificate must be for, else the host. A certificate that cannot be verified is fetched once
-    more without verification, only to read its dates.
+    `authority` is the CA in PEM, None for the system's own; `name` what the certificate must bear, else the host.
+    A certificate that cannot be verified is fetched once more without verification, only to read its dates.
     """
     parts = urlsplit(url)
     try:

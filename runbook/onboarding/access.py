@@ -49,7 +49,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is in the cluster now. Manifests are as the API gives them, None where there is none; a Secret's values are left out."""
+    """What is in the cluster now: manifests as the API gives them, None where there is none; no value of a Secret."""
 
     namespace: Mapping[str, Any] | None | Unknown
     service_account: Mapping[str, Any] | None | Unknown = None
@@ -154,7 +154,7 @@ def manifests(settings: Settings) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Placement:
-    """What applying needs to know of the token: where from, where to, whose it is, and what it must (not) be able to do."""
+    """What applying needs to know of the token: where from, where to, whose it is, and what it must be able to do."""
 
     place: str
     namespace: str
@@ -208,7 +208,7 @@ def apply(plan: Plan, client: Cluster, *, dry_run: bool, show: Callable[[str], N
 
 
 def prove(client: Cluster, placement: Placement) -> list[Check]:
-    """Ask the cluster, as the owner of the stored token, what it may do: all of the Role, and none of what it forbids."""
+    """Ask the cluster, as the owner of the stored token, what it may do: all of the Role, none of role.FORBIDDEN."""
     account = client.with_token(secrets.resolve(placement.place, client))
     seen = account.whoami()
     mine = Check.passed("token-owner", _OWNER, str(seen))

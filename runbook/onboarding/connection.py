@@ -28,7 +28,7 @@ from runbook.settings import ClusterKind, Settings
 TITLE = "Connection"
 
 SKEW_WARNS, SKEW_FAILS = timedelta(seconds=5), timedelta(minutes=5)
-"""How far the clocks may be apart: times in the history become wrong first, then certificates and tokens are refused."""
+"""How far the clocks may be apart: first times in the history are wrong, then certificates and tokens refused."""
 
 EXPIRY_WARNS = timedelta(days=30)
 """A certificate that ends sooner is worth a warning."""
@@ -116,7 +116,7 @@ CARD_KIND = {ClusterKind.ACK_SERVERLESS: Product.ACK_SERVERLESS, ClusterKind.ACK
 
 
 def recognise(git_version: str, nodes: Sequence[Node], instances: Iterable[str]) -> Product:
-    """What a cluster is, by its server's version, its nodes, and the beginnings of its pods' instance ids (`eci`, `acs`).
+    """What a cluster is, by its server's version, its nodes, and how its pods' instance ids begin (`eci`, `acs`).
 
     ACS names its nodes as ECI does: without a pod to see, it looks like ACK Serverless.
     """
@@ -218,7 +218,7 @@ class Facts:
 def look(client: Cluster, settings: Settings) -> Facts:
     """Ask the server everything that the report is about.
 
-    Raises KubernetesError where the server cannot be reached or does not know the account: nothing else can be known then.
+    Raises KubernetesError where the server cannot be reached or does not know the account: nothing can be known then.
     """
     version = client.version()
     user = client.whoami()

@@ -14,7 +14,7 @@ from runbook.settings import Settings
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of the Role: `resource` as RBAC writes it (`pods/exec`), the verbs, the reason, and which runners need it.
+    """One line of the Role: `resource` as RBAC writes it (`pods/exec`), the verbs, the reason, which runners need it.
 
     `since` is the first version that needs it, `before` the first that does not any more.
     """
