@@ -334,7 +334,7 @@ def _with_existing_token(
 def apply(
     plan: Plan, gitlab: GitLabClient, settings: Settings, cluster: Cluster | None = None, *, dry_run: bool
 ) -> Report:
-    """Carry the plan out, or with `dry_run` only make sure that the token could be stored.
+    """Carry the plan out, or with `dry_run` only make sure that the token could be stored, and look again.
 
     The token is stored before anything else can fail. Where that fails, a runner just made is deleted again.
     """
@@ -344,7 +344,7 @@ def apply(
     if "Token" in pending:
         secrets.store(settings.runner.token, "", cluster, dry_run=True)
     if dry_run:
-        return plan.report(dry_run=True)
+        return plan.report(_proofs(gitlab, settings, cluster) if plan.empty else (), dry_run=True)
     if (change := pending.get("Runner")) and change.action is Action.CREATE:
         _create(gitlab, settings, change.desired, cluster)
     elif change:

@@ -134,6 +134,13 @@ def test_applied_again_there_is_nothing_to_change(server: GitLab, card: Card) ->
     assert len(runners(server)) == count
 
 
+def test_a_dry_run_of_what_is_done_proves_it_again(card: Card) -> None:
+    """As a scheduled check it asks GitLab for the runner and tries the stored token, and changes nothing."""
+    run(card())
+    _, report = run(card(dry_run=True))
+    assert [report[id].status for id in ("runner-registered", "runner-token", "runner-unproved")] == [Status.PASS] * 3
+
+
 def test_a_changed_card_updates_the_runner_in_place(card: Card) -> None:
     """Description and timeout change on the same runner; the plan shows both values."""
     run(card())
