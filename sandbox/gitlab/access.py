@@ -7,7 +7,8 @@ import binascii
 
 from starlette.requests import Request
 
-from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, error
+from sandbox.gitlab.answers import ApiError, error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.records import HELD_STATUSES, AccessToken, Job, Project, User
 

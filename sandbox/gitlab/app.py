@@ -16,9 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandbox.gitlab import git_http, runner_protocol
 from sandbox.gitlab.access import authenticate
-from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, decoded, read_arguments
+from sandbox.gitlab.answers import ApiError
+from sandbox.gitlab.endpoint import Call, Endpoint, decoded
 from sandbox.gitlab.faults import FaultMiddleware
 from sandbox.gitlab.instance import Instance
+from sandbox.gitlab.parameters import read_arguments
 from sandbox.gitlab.pipelines import give_up
 from sandbox.gitlab.rest import jobs, lint, pipelines, projects, repository, runners, users, variables
 from sandbox.gitlab.throttle import Throttle

@@ -11,7 +11,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from sandbox.gitlab.endpoint import ApiError, Call, Parameter, answer, declared
+from sandbox.gitlab.answers import ApiError, answer
+from sandbox.gitlab.endpoint import Call
+from sandbox.gitlab.parameters import Parameter, declared
 
 Row = TypeVar("Row")
 

@@ -156,7 +156,8 @@ _ONLY = (
     (frozenset({"pending", "created", "skipped", "warning", "ignored"}), "pending"),
 )
 _ANY = (
-    ("running", "running"), ("pending", "running"), ("canceling", "canceling"), ("manual", "manual"), ("created", "running"),
+    ("running", "running"), ("pending", "running"), ("canceling", "canceling"), ("manual", "manual"),
+    ("created", "running"),
 )  # fmt: skip
 
 

@@ -13,18 +13,10 @@ import time
 from starlette.responses import JSONResponse, Response
 
 from sandbox.gitlab import job_payload, job_queue, pipelines
-from sandbox.gitlab.endpoint import (
-    ApiError,
-    Call,
-    Endpoint,
-    Parameter,
-    answer,
-    declared,
-    error,
-    no_content,
-    plain_error,
-)
+from sandbox.gitlab.answers import ApiError, answer, error, no_content, plain_error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.multipart import Upload
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import HELD_STATUSES, Artifact, Job, Runner, RunnerManager
 from sandbox.gitlab.rest import jobs, runners
 

@@ -9,9 +9,11 @@ import zipfile
 from starlette.responses import FileResponse, Response
 
 from sandbox.gitlab import entities, pipelines
-from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared, error, not_found
+from sandbox.gitlab.answers import answer, error, not_found
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.instance import Instance
 from sandbox.gitlab.pagination import jobs_page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import ACTIVE_STATUSES, DEVELOPER, REPORTER, Artifact, Job
 from sandbox.gitlab.rest.pipelines import read_variables, with_status
 

@@ -7,8 +7,10 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.gitlab import ci_config, pipelines
-from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared, not_found
+from sandbox.gitlab.answers import answer, not_found
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.job_spec import JobSpec
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import DEVELOPER, Project
 
 _OPTIONS = (

@@ -9,19 +9,10 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.gitlab import entities, pipelines
-from sandbox.gitlab.endpoint import (
-    ApiError,
-    Call,
-    Endpoint,
-    Parameter,
-    answer,
-    declared,
-    error,
-    no_content,
-    not_found,
-    plain_error,
-)  # fmt: skip
+from sandbox.gitlab.answers import ApiError, answer, error, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.pagination import jobs_page, page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import DEVELOPER, OWNER, Pipeline, Project, Variable
 
 _STATUSES = (

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from starlette.responses import Response
 
 from sandbox.gitlab import entities
-from sandbox.gitlab.endpoint import Call, Endpoint, Parameter, answer, declared
+from sandbox.gitlab.answers import answer
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.pagination import keyset_page, page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import MAINTAINER, OWNER, Group, Project
 
 _PROJECT_FILTERS = (

@@ -10,18 +10,10 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.gitlab import entities, pipelines
-from sandbox.gitlab.endpoint import (
-    ApiError,
-    Call,
-    Endpoint,
-    Parameter,
-    answer,
-    declared,
-    no_content,
-    not_found,
-    plain_error,
-)  # fmt: skip
+from sandbox.gitlab.answers import ApiError, answer, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.pagination import page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import DEVELOPER, MAINTAINER, Project
 from sandbox.gitlab.repository import ZERO_SHA, Author, Change, Commit, Repository, RepositoryError
 

@@ -7,20 +7,11 @@ from typing import Any
 from starlette.responses import Response
 
 from sandbox.gitlab import entities, runner_tokens
-from sandbox.gitlab.endpoint import (
-    ApiError,
-    Call,
-    Endpoint,
-    Parameter,
-    answer,
-    declared,
-    error,
-    no_content,
-    not_found,
-    plain_error,
-)  # fmt: skip
+from sandbox.gitlab.answers import ApiError, answer, error, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.job_queue import serves_project
 from sandbox.gitlab.pagination import jobs_page, page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import MAINTAINER, OWNER, REPORTER, Runner, RunnerManager
 from sandbox.gitlab.rest.pipelines import with_status
 

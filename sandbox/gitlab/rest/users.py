@@ -6,9 +6,11 @@ from starlette.responses import Response
 
 from sandbox.gitlab import entities
 from sandbox.gitlab.access import ALL_SCOPES
-from sandbox.gitlab.endpoint import ApiError, Call, Endpoint, Parameter, answer, declared, not_found
+from sandbox.gitlab.answers import ApiError, answer, not_found
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.instance import GITLAB_COM
 from sandbox.gitlab.pagination import page
+from sandbox.gitlab.parameters import Parameter, declared
 
 
 def version(call: Call) -> Response:

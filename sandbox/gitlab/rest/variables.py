@@ -9,18 +9,10 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from sandbox.gitlab import entities
-from sandbox.gitlab.endpoint import (
-    Call,
-    Endpoint,
-    Parameter,
-    answer,
-    declared,
-    error,
-    no_content,
-    not_found,
-    plain_error,
-)
+from sandbox.gitlab.answers import answer, error, no_content, not_found, plain_error
+from sandbox.gitlab.endpoint import Call, Endpoint
 from sandbox.gitlab.pagination import page
+from sandbox.gitlab.parameters import Parameter, declared
 from sandbox.gitlab.records import MAINTAINER, OWNER, Variable
 
 Store = Callable[[Call], dict[str, Variable]]
