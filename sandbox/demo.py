@@ -56,31 +56,41 @@ class Executed:
 
 
 def demo() -> int:
-    """Run every pass; print a table and return the exit code: 0 when all is green."""
+    """Run the main job on a new practice cluster; print a table and return the exit code: 0 when all is green."""
     executed = FOLDER / "executed"
     shutil.rmtree(executed, ignore_errors=True)
-    rows: list[Executed] = []
-    built = time.monotonic()
+    begin = time.monotonic()
     with PracticeCluster(FOLDER / "cluster") as cluster:
         print(f"practice cluster ready in {cluster.seconds_to_start:.1f} s; the card is {_shown(cluster.card)}")
-        start = time.monotonic()
-        for walk in PASSES:
-            print(f"\n{walk.name}: {walk.shows}")
-            for notebook in walk.notebooks:
-                row = _execute(walk, notebook, cluster.card, executed)
-                print(f"  {'✔' if row.ok else '✘'} {row.notebook:<24} {row.seconds:5.1f} s  {row.verdict}", flush=True)
-                rows.append(row)
-        seconds = time.monotonic() - start
+        rows = main_job(cluster, executed)
         shutil.copy(cluster.card, FOLDER / "card.yaml")
     print(_table(rows))
-    print(f"\nnotebooks {seconds:.0f} s, all in all {time.monotonic() - built:.0f} s")
+    notebooks = sum(row.seconds for row in rows)
+    print(f"\n{len(rows)} notebooks in {notebooks:.0f} s; with the practice cluster {time.monotonic() - begin:.0f} s")
     print(f"executed notebooks: {_shown(executed)}/*/*.ipynb   (open them in JupyterLab)")
     return 0 if all(row.ok for row in rows) else 1
+
+
+def main_job(cluster: PracticeCluster, executed: Path) -> list[Executed]:
+    """Every pass, one after the other; the executed notebooks go to `executed`/PASS/NAME.ipynb. Stops at a red one."""
+    rows: list[Executed] = []
+    for walk in PASSES:
+        print(f"\n{walk.name}: {walk.shows}")
+        for notebook in walk.notebooks:
+            row = _execute(walk, notebook, cluster.card, executed)
+            print(f"  {'✔' if row.ok else '✘'} {row.notebook:<24} {row.seconds:5.1f} s  {row.verdict}", flush=True)
+            rows.append(row)
+            if not row.ok:
+                return rows
+    return rows
 
 
 def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     import papermill  # takes a second, so that the practice cluster starts first
     from traitlets.config import Config
+
+    # A kernel of our own needs no TCP port, and has nothing to say beside its notebook.
+    quiet = Config({"KernelManager": {"transport": "ipc"}, "PapermillNotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}})
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output = executed / walk.name / f"{notebook}.ipynb"
@@ -95,7 +105,7 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
             parameters=parameters,
             cwd=str(ROOT),
             progress_bar=False,
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # a kernel of our own needs no TCP port
+            config=quiet,
         )
     except papermill.exceptions.PapermillExecutionError as error:
         ok = False
@@ -122,7 +132,7 @@ def _table(rows: list[Executed]) -> str:
     cells = [(row.walk, row.notebook, f"{row.seconds:.1f}", row.verdict) for row in rows]
     widths = [max(len(line[column]) for line in [head, *cells]) for column in range(3)]
     lines = ["  ".join(f"{text:<{width}}" for text, width in zip(line, [*widths, 0], strict=True)) for line in [head, *cells]]
-    return "\n" + "\n".join(line.rstrip() for line in [lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return "\n" + "\n".join(line.rstrip() for line in [lines[0], "-" * 100, *lines[1:]])
 
 
 def _shown(path: Path) -> str:
