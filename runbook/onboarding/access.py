@@ -25,7 +25,7 @@ from runbook.plan import Action, Change, Plan, change_for
 from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
 from runbook.settings import Settings
 
-TITLE = "Access of the runner"
+TITLE = "Runner access"
 LABELS = {"app.kubernetes.io/managed-by": "runbook"}
 TOKEN_TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"

@@ -20,7 +20,7 @@ from runbook.settings import Settings
 if TYPE_CHECKING:
     from runbook.clients.kubernetes import Cluster
 
-TITLE = "Probe the cache volume"
+TITLE = "Cache probe"
 TIMEOUT = 300.0
 """Seconds for scheduling, image pull and mount; an uncached image takes ECI a minute or more."""
 

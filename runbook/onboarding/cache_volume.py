@@ -47,7 +47,7 @@ __all__ = ["CacheVolumeFacts", "apply", "judge", "look", "plan", "probe", "why_p
 if TYPE_CHECKING:
     from runbook.clients.kubernetes import Cluster
 
-TITLE = "Create the cache volume"
+TITLE = "Cache volume"
 BINDING_TIMEOUT = 60.0
 """Seconds that a static claim may take to bind; the controller needs one or two."""
 

@@ -108,9 +108,9 @@ def _wiring(facts: Facts, settings: Settings) -> Wiring:
 def _waiting_for(facts: Facts, settings: Settings) -> str:
     missing = []
     if own_account(settings) and facts.kubernetes_token is None:
-        missing.append(f"notebook 20 (no cluster token at {settings.access.token})")
+        missing.append("notebook 20 (the cluster token)")
     if facts.runner_token is None:
-        missing.append(f"notebook 40 (no runner token at {settings.runner.token})")
+        missing.append("notebook 40 (the runner token)")
     elif facts.runner_token_state is TokenState.REFUSED and not facts.rotated_token:
         missing.append(f"notebook 40 (GitLab refuses the runner token at {settings.runner.token})")
     return " and ".join(missing)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runbook.clients.gitlab import GitLabClient
     from runbook.clients.kubernetes import Cluster
 
-TITLE = "Configuration of the runner"
+TITLE = "Runner configuration"
 
 OLDEST_ASSUMED = Version(13, 6, 0)
 """The version of the article of 2020: taken where neither the card nor GitLab names one, so that every key written is known."""

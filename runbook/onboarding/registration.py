@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 Seen = TypeVar("Seen")
 
-TITLE = "Register the runner"
+TITLE = "Runner registration"
 SYSTEM_ID = "runbook"
 """The name under which a stored token is tried, in the place of a runner machine's own system id."""
 

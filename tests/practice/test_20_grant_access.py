@@ -220,6 +220,6 @@ def test_papermill_dry_run_apply_apply(practice: PracticeCluster, card: Settings
         assert done.returncode == 0, done.stderr
         said.append(out.read_text() + done.stdout + done.stderr)
     assert "dry_run = False to apply" in said[0]
-    assert "Access of the runner: nothing to change" in said[2]
+    assert "Runner access: nothing to change" in said[2]
     token = secrets.resolve(card.access.token)
     assert not any(token in text for text in said)

@@ -226,7 +226,7 @@ def test_papermill_rehearses_applies_and_then_has_nothing_to_change(
         run_notebook("onboarding/30-create-cache-volume", cluster=path, dry_run=dry) for dry in (True, False, False)
     ]
     assert [run.exit_code for run in said] == [0, 0, 0], said[-1].last_lines
-    assert "dry_run = False to apply" in said[0].text and "Create the cache volume: nothing to change" in said[2].text
+    assert "dry_run = False to apply" in said[0].text and "Cache volume: nothing to change" in said[2].text
     keys = [Path(str(text).removeprefix("file:")) for text in (card.cache.access_key_id, card.cache.access_key_secret)]
     assert not any(key.read_text() in run.text for key in keys for run in said)
 

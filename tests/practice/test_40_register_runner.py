@@ -441,7 +441,7 @@ def test_papermill_rehearses_applies_and_then_has_nothing_to_change(
         for dry in (True, False, False)
     ]
     assert [run.exit_code for run in said] == [0, 0, 0], said[-1].last_lines
-    assert "dry_run = False to apply" in said[0].text and "Register the runner: nothing to change" in said[2].text
+    assert "dry_run = False to apply" in said[0].text and "Runner registration: nothing to change" in said[2].text
     for token in (place.read_text().strip(), practice.gitlab.token("root")):
         assert not any(token in run.text for run in said)
 
