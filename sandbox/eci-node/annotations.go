@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -90,7 +91,6 @@ func ReadOrder(pod *corev1.Pod, region string) (Order, error) {
 		EvictFirst:   notes[readSpotRelease] == "api-evict",
 		AutoCache:    notes[readAutoImageCache] != "false" && notes[readImageCacheOld] != "false",
 		CacheID:      firstOf(notes[readImageCacheID], notes[readImageCacheIDOld]),
-		Category:     firstOf(strings.Split(notes[readComputeCategory], ",")[0], "general"),
 		Protection:   time.Hour,
 		MaxPending:   defaultPending,
 	}
@@ -118,21 +118,44 @@ func ReadOrder(pod *corev1.Pod, region string) (Order, error) {
 		}
 		order.MaxPending = time.Duration(minutes) * time.Minute
 	}
-	var err error
-	if order.Offers, err = Offers(pod, LadderOf(region, order.Spot)); err != nil {
-		return order, err
+	return order.choose(pod, region)
+}
+
+// choose fills in the sizes: those of the first compute category that has one, where the pod names categories.
+func (o Order) choose(pod *corev1.Pod, region string) (Order, error) {
+	ladder := LadderOf(region, o.Spot)
+	named := pod.Annotations[readComputeCategory]
+	if named == "" {
+		return o.fill(pod, ladder, LadderOf(region, false))
 	}
-	if order.Spot && order.SpotFallback {
-		order.FallbackTo, err = Offers(pod, LadderOf(region, false))
+	if o.Spot {
+		return o, fmt.Errorf("InvalidParameter: a spot instance cannot have %s", readComputeCategory)
 	}
-	if order.Category == "economy" {
-		for _, offer := range order.Offers {
-			if offer.Spec.VCPU > economyLimit {
-				return order, fmt.Errorf("compute category economy ends at %d vCPU, %s is larger", economyLimit, offer.Name())
-			}
+	var problem error
+	for _, category := range strings.Split(named, ",") {
+		o.Category = strings.TrimSpace(category)
+		within, known := ladder.Within(o.Category)
+		if !known {
+			return o, invalid(readComputeCategory, pod.Annotations, "economy or general")
 		}
+		chosen, err := o.fill(pod, within, within)
+		if err == nil {
+			return chosen, nil
+		}
+		problem = errors.Join(problem, fmt.Errorf("%s: %w", o.Category, err))
 	}
-	return order, err
+	return o, problem
+}
+
+func (o Order) fill(pod *corev1.Pod, ladder, payAsYouGo Ladder) (Order, error) {
+	var err error
+	if o.Offers, err = Offers(pod, ladder); err != nil {
+		return o, err
+	}
+	if o.Spot && o.SpotFallback {
+		o.FallbackTo, err = Offers(pod, payAsYouGo)
+	}
+	return o, err
 }
 
 func invalid(key string, notes map[string]string, allowed string) error {
@@ -174,16 +197,20 @@ func NewTicket(region string) Ticket {
 
 // created are the annotations that the virtual node writes once ECI has found room for the pod.
 func (t Ticket) created(offer Offer, category, zone, region, serverVersion string) map[string]string {
-	return map[string]string{
+	notes := map[string]string{
 		writtenInstanceID: t.InstanceID, writtenRequestID: t.RequestID, writtenClientToken: t.ClientToken,
 		writtenSpec: offer.Name(), writtenCPU: decimal(offer.Spec.VCPU), writtenMemory: decimal(offer.Spec.MemoryGiB),
-		writtenZone: zone, writtenCategory: category, writtenENI: t.ENI,
+		writtenZone: zone, writtenENI: t.ENI,
 		writtenVPC:           "vpc-" + regionCode(region) + "practice0000000000",
 		writtenSecurityGroup: "sg-" + regionCode(region) + "practice0000000000",
 		writtenVSwitch:       "vsw-" + regionCode(region) + strings.ReplaceAll(zone, "-", ""),
 		writtenByTemplate:    "true", writtenClusterDomain: "cluster.local", writtenK8sVersion: serverVersion,
 		writtenVKVersion: virtualKubeletVersion, writtenProvider: "done", writtenStreamPort: "10250",
 	}
+	if category != "" {
+		notes[writtenCategory] = category
+	}
+	return notes
 }
 
 const idLetters = "0123456789abcdefghijklmnopqrstuvwxyz"

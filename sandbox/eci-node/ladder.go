@@ -55,8 +55,11 @@ var bigRegions = map[string]bool{
 	"cn-chengdu": true, "ap-southeast-1": true,
 }
 
-// economyLimit is the largest number of vCPUs of the economy compute category.
-const economyLimit = 8
+// categories are the compute categories and the numbers of vCPUs that each has.
+var categories = map[string]struct{ fewest, most float64 }{
+	"economy": {0.25, 8},
+	"general": {1, 64},
+}
 
 // Ladder is a region's list of sizes.
 type Ladder struct{ rungs []rung }
@@ -88,10 +91,16 @@ func (l Ladder) RoundUp(asked Spec) (Spec, bool) {
 	return best, found
 }
 
-// Offers says whether a size is on the ladder.
-func (l Ladder) Offers(spec Spec) bool {
-	rounded, ok := l.RoundUp(spec)
-	return ok && rounded == spec
+// Within keeps the sizes of one compute category.
+func (l Ladder) Within(category string) (Ladder, bool) {
+	limits, known := categories[category]
+	kept := Ladder{}
+	for _, rung := range l.rungs {
+		if limits.fewest <= rung.vcpu && rung.vcpu <= limits.most {
+			kept.rungs = append(kept.rungs, rung)
+		}
+	}
+	return kept, known
 }
 
 func evenNumbers(from, to int) []float64 {

@@ -47,6 +47,8 @@ func run(arguments []string) error {
 		case "imagecache-crd":
 			fmt.Print(imageCacheManifest)
 			return nil
+		case "match":
+			return match(os.Stdin, os.Stdout)
 		case "service":
 			if len(arguments) != 2 {
 				return errors.New("usage: eci-node service postgres|redis|http")

@@ -140,9 +140,9 @@ func namedOffer(name string, ladder Ladder) (Offer, error) {
 	if errVCPU != nil || errMemory != nil {
 		return Offer{}, fmt.Errorf("%s: %q has a number that is too long", readUseSpecs, name)
 	}
-	spec := Spec{vcpu, memory}
-	if !ladder.Offers(spec) {
-		return Offer{}, fmt.Errorf("%s: %q is not a size that ECI offers here", readUseSpecs, name)
+	spec, ok := ladder.RoundUp(Spec{vcpu, memory})
+	if !ok {
+		return Offer{}, fmt.Errorf("%s: no ECI instance holds %q", readUseSpecs, name)
 	}
 	return Offer{Spec: spec, ByUser: true}, nil
 }
