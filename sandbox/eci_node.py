@@ -46,7 +46,9 @@ class NodeSettings:
     """Addresses of this machine, `HOST:PORT`, that pods reach under the same port of their own loopback."""
     buckets: tuple[str, ...] = ()
     """OSS buckets that exist; without any, every bucket does."""
-    tool_paths: tuple[Path, ...] = field(default_factory=lambda: (Path(sys.base_prefix),) if sys.base_prefix != "/usr" else ())
+    tool_paths: tuple[Path, ...] = field(
+        default_factory=lambda: (Path(sys.base_prefix),) if sys.base_prefix != "/usr" else ()
+    )
     """Folders of this machine whose `bin/` containers may use, beside /usr: the Python that runs us."""
     gitlab_runner_helper: Path | None = None
 
