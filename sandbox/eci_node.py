@@ -153,9 +153,16 @@ class Faults:
         """Faults, nodes, reachable addresses, instances (pod, id, spec, spot, phase) and the played time."""
         return self._ask("GET", "/state")
 
-    def no_stock(self, *, zone: str = "", spec: str = "", spot: bool | None = None) -> None:
-        """Take something out of stock: a zone, a spec (`4.0-8.0Gi` or an ECS type), spot or pay-as-you-go. Empty is all."""
-        question: dict[str, Any] = {"zone": zone, "spec": spec}
+    def no_stock(
+        self,
+        *,
+        zone: str = "",
+        spec: str = "",
+        spot: bool | None = None,
+        reason: Literal["NoStock", "StockExhaust", "StockClose", "InsufficientBalance"] = "NoStock",
+    ) -> None:
+        """Refuse a zone, a spec (`4.0-8.0Gi` or an ECS type), spot or pay-as-you-go; what is left out means all."""
+        question: dict[str, Any] = {"zone": zone, "spec": spec, "reason": reason}
         if spot is not None:
             question["spot"] = spot
         self._ask("POST", "/no-stock", question)

@@ -143,7 +143,9 @@ func (i *Instance) describe() instanceReport {
 }
 
 func (p *ControlPort) addNoStock(_ *http.Request, fault StockFault) (any, error) {
-	p.eci.Faults.AddNoStock(fault)
+	if err := p.eci.Faults.AddNoStock(fault); err != nil {
+		return nil, err
+	}
 	return p.eci.Faults.Report(), nil
 }
 

@@ -39,6 +39,12 @@ var (
 		"[eci.imagecache]Image cache %s is auto created"}
 	eventNoStock = EventText{corev1.EventTypeWarning, "NoStock", componentECI,
 		"Create ECI failed because the specified instance is out of stock. %s"}
+	eventStockExhaust = EventText{corev1.EventTypeWarning, "StockExhaust", componentECI,
+		"The stock of the specified zones will be used up. %s"}
+	eventStockClose = EventText{corev1.EventTypeWarning, "StockClose", componentECI,
+		"Create ECI failed because current zone closed or limited without living instance. %s"}
+	eventBalance = EventText{corev1.EventTypeWarning, "InsufficientBalance", componentECI,
+		"Your account does not have enough balance to purchase %s"}
 	eventQuota = EventText{corev1.EventTypeWarning, "QuotaExceeded", componentECI,
 		"Eci instance type %s or vcpu quota is exceeded"}
 	eventSpotDegraded = EventText{corev1.EventTypeWarning, "SpotDegraded", componentECI,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,11 +10,20 @@ import (
 	"time"
 )
 
-// StockFault says what is out of stock; an empty field fits everything.
+// StockFault says what cannot be had; an empty field fits everything.
 type StockFault struct {
-	Zone string `json:"zone,omitempty"`
-	Spec string `json:"spec,omitempty"` // `4.0-8.0Gi` or an ECS type
-	Spot *bool  `json:"spot,omitempty"`
+	Zone   string `json:"zone,omitempty"`
+	Spec   string `json:"spec,omitempty"` // `4.0-8.0Gi` or an ECS type
+	Spot   *bool  `json:"spot,omitempty"`
+	Reason string `json:"reason,omitempty"` // one of refusalEvents; NoStock if empty
+}
+
+// refusalEvents are the reasons why ECI refuses a size, and how it words them.
+var refusalEvents = map[string]EventText{
+	eventNoStock.Reason:      eventNoStock,
+	eventStockExhaust.Reason: eventStockExhaust,
+	eventStockClose.Reason:   eventStockClose,
+	eventBalance.Reason:      eventBalance,
 }
 
 func (f StockFault) fits(zone string, offer Offer, spot bool) bool {
@@ -85,10 +95,17 @@ func (f *Faults) Report() FaultReport {
 }
 
 // AddNoStock takes something out of stock; ClearNoStock restocks everything.
-func (f *Faults) AddNoStock(fault StockFault) {
+func (f *Faults) AddNoStock(fault StockFault) error {
+	if fault.Reason == "" {
+		fault.Reason = eventNoStock.Reason
+	}
+	if _, known := refusalEvents[fault.Reason]; !known {
+		return fmt.Errorf("reason %q is not one of %v", fault.Reason, slices.Sorted(maps.Keys(refusalEvents)))
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noStock = append(f.noStock, fault)
+	return nil
 }
 
 // ClearNoStock restocks everything.
@@ -130,10 +147,16 @@ func (f *Faults) SetStreamEnding(ending StreamEnding) error {
 	return nil
 }
 
-func (f *Faults) outOfStock(zone string, offer Offer, spot bool) bool {
+// outOfStock is why a size cannot be had; an empty reason means that it can.
+func (f *Faults) outOfStock(zone string, offer Offer, spot bool) (reason string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.noStock, func(fault StockFault) bool { return fault.fits(zone, offer, spot) })
+	for _, fault := range f.noStock {
+		if fault.fits(zone, offer, spot) {
+			return fault.Reason
+		}
+	}
+	return ""
 }
 
 func (f *Faults) quota() float64 {

@@ -35,6 +35,11 @@ func (i *Instance) mountVolumes(ctx context.Context) error {
 			i.mu.Lock()
 			i.volumes = folders
 			i.mu.Unlock()
+			for _, volume := range i.pod.Spec.Volumes {
+				if volume.PersistentVolumeClaim != nil {
+					i.tell(eventMounted, volume.Name)
+				}
+			}
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -61,7 +66,7 @@ func (i *Instance) openNetwork(context.Context) error {
 		thread.Close()
 		return err
 	}
-	files, err := WritePodFiles(filepath.Join(i.folder, "etc"), hostname, hostsFile(i.pod, i.address))
+	files, err := WritePodFiles(filepath.Join(i.folder, "etc"), hostname, hostsFile(i.pod))
 	if err != nil {
 		network.Close()
 		thread.Close()
@@ -75,7 +80,7 @@ func (i *Instance) openNetwork(context.Context) error {
 
 // hostsFile is the pod's /etc/hosts, with the host aliases that GitLab's services are known by. The pod's own name
 // is its loopback: there is no other interface.
-func hostsFile(pod *corev1.Pod, _ string) string {
+func hostsFile(pod *corev1.Pod) string {
 	var text strings.Builder
 	text.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
 	fmt.Fprintf(&text, "127.0.0.1\t%s\n", podHostname(pod))

@@ -90,10 +90,11 @@ func (i *Instance) findRoom() (attempt, refusal, bool) {
 			problem = refusal{eventQuota, "ContainerGroup.QuotaExceeded", try.offer.Name()}
 			continue
 		}
-		if !i.eci.Faults.outOfStock(i.zone(), try.offer, try.spot) {
+		reason := i.eci.Faults.outOfStock(i.zone(), try.offer, try.spot)
+		if reason == "" {
 			return try, refusal{}, true
 		}
-		problem = refusal{eventNoStock, "ContainerGroup.NoStock", ""}
+		problem = refusal{refusalEvents[reason], "ContainerGroup." + reason, ""}
 	}
 	if problem.subject == "" {
 		problem.subject = i.zone() + " [" + strings.Join(names, ",") + "]"

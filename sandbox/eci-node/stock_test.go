@@ -35,6 +35,8 @@ func TestWhereRoomIsFound(t *testing.T) {
 	}{
 		"everything in stock":               {nil, nil, 0, "2.0-4.0Gi"},
 		"nothing in stock":                  {nil, []StockFault{{}}, 0, "ContainerGroup.NoStock"},
+		"a zone that is closed":             {nil, []StockFault{{Reason: "StockClose"}}, 0, "ContainerGroup.StockClose"},
+		"an empty account":                  {nil, []StockFault{{Reason: "InsufficientBalance"}}, 0, "ContainerGroup.InsufficientBalance"},
 		"another zone out of stock":         {nil, []StockFault{{Zone: "cn-hangzhou-j"}}, 0, "2.0-4.0Gi"},
 		"this zone out of stock":            {nil, []StockFault{{Zone: "cn-hangzhou-i"}}, 0, "ContainerGroup.NoStock"},
 		"spot out of stock":                 {nil, []StockFault{{Spot: &yes}}, 0, "2.0-4.0Gi"},
@@ -52,7 +54,9 @@ func TestWhereRoomIsFound(t *testing.T) {
 			faults := NewFaults(EndingKilled)
 			faults.SetQuota(row.quota)
 			for _, fault := range row.noStock {
-				faults.AddNoStock(fault)
+				if err := faults.AddNoStock(fault); err != nil {
+					t.Fatal(err)
+				}
 			}
 			running := &Instance{pod: &corev1.Pod{}, charged: true, offer: Offer{Spec: Spec{2, 4}}}
 			found, problem, ok := zoneInstance(t, row.annotations, faults, running).findRoom()
@@ -74,6 +78,14 @@ func TestPullFaultsAreFoundByNameAndPattern(t *testing.T) {
 		if got := (PullFault{Image: pattern}).fits("alpine"); got != want {
 			t.Errorf("%q: got %t, want %t", pattern, got, want)
 		}
+	}
+}
+
+// A misspelt reason changes nothing.
+func TestAnUnknownReasonIsRefused(t *testing.T) {
+	faults := NewFaults(EndingKilled)
+	if err := faults.AddNoStock(StockFault{Reason: "SoldOut"}); err == nil || len(faults.Report().NoStock) != 0 {
+		t.Errorf("the faults are %+v", faults.Report())
 	}
 }
 

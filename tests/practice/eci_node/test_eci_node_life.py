@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.practice.eci_node.stage import FACTOR, Stage, condition, terminated
+from tests.practice.eci_node.stage import FACTOR, Stage, annotation, condition, terminated
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -110,3 +110,57 @@ def test_played_time_is_what_the_node_writes(stage: Stage) -> None:
     end = terminated(stage.phase(stage.run("sleep", "0.5"), "Succeeded"))
     ran = datetime.fromisoformat(end["finishedAt"]) - datetime.fromisoformat(end["startedAt"])
     assert 0.5 * FACTOR <= ran.total_seconds() < 0.5 * FACTOR * 4
+
+
+def test_a_sidecar_ends_with_the_others(stage: Stage) -> None:
+    """A container declared a sidecar is killed when the ordinary ones have ended, and its exit code is left out if asked."""
+    sidecar = [
+        {"name": "ECI_CONTAINER_TYPE", "value": "sidecar"},
+        {"name": "ECI_CONTAINER_IGNORE_EXIT_CODE", "value": "true"},
+    ]
+    containers = [
+        {"name": "build", "image": "alpine", "command": ["sleep", "0.3"]},
+        {"name": "sidecar", "image": "alpine", "command": ["sleep", "3600"], "env": sidecar},
+    ]
+    stage.phase(stage.run(containers=containers), "Succeeded")
+
+
+def test_a_container_knows_its_instance(stage: Stage) -> None:
+    """Variables whose value is one of ECI's words hold the real value."""
+    words = ("__ECI_ID__", "__ZONE_ID__", "__REGION_ID__", "__CONTAINER_NAME__")
+    env = [{"name": f"V{number}", "value": word} for number, word in enumerate(words)]
+    name = stage.run("sh", "-c", "echo $V0 $V1 $V2 $V3", container={"env": env})
+    pod = stage.phase(name, "Succeeded")
+    zone = annotation(pod, "eci-instance-zone")
+    known = [annotation(pod, "eci-instance-id"), zone, "cn-hangzhou", "build"]
+    assert stage.kubectl("logs", name).stdout.split() == known
+
+
+def test_a_pod_of_the_same_name_is_a_new_one(stage: Stage) -> None:
+    """Deleted and made again at once, a pod gets an instance of its own."""
+    seen = set()
+    for _ in range(3):
+        stage.serial = 9000
+        name = stage.run()
+        seen.add(annotation(stage.phase(name, "Running"), "eci-instance-id"))
+        stage.kubectl("delete", "pod", name, "--grace-period=0", "--force")
+    assert len(seen) == 3
+
+
+def test_another_user_runs_the_container(stage: Stage) -> None:
+    """runAsUser and runAsGroup are those of the process."""
+    name = stage.run("id", "-u", container={"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}})
+    stage.phase(name, "Succeeded")
+    assert stage.kubectl("logs", name).stdout == "1000\n"
+
+
+def test_foreign_finalizers_and_labels_survive(stage: Stage) -> None:
+    """The node writes only what is its own: what others add to a running pod stays."""
+    name = stage.run("sleep", "0.5")
+    stage.phase(name, "Running")
+    patch = '{"metadata":{"labels":{"added":"yes"},"annotations":{"added":"yes"},"finalizers":["example.com/keep"]}}'
+    assert stage.kubectl("patch", "pod", name, "--type=merge", "-p", patch).returncode == 0
+    meta = stage.phase(name, "Succeeded")["metadata"]
+    assert (meta["labels"]["added"], meta["annotations"]["added"]) == ("yes", "yes")
+    assert meta["finalizers"] == ["example.com/keep"]
+    stage.kubectl("patch", "pod", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')

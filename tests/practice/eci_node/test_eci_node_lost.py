@@ -1,7 +1,8 @@
-"""Nodes that die and come back."""
+"""Nodes that die and come back, and what a node may do."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,31 @@ def test_nothing_is_left_after_a_crash(stage: Stage, tmp_path: Path) -> None:
         assert list((folder / "instances").glob("*")) == []
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
     stage.kubectl("delete", "node", "virtual-kubelet-cn-shanghai-l")
+
+
+def test_its_own_cluster_role_is_enough(stage: Stage, tmp_path: Path) -> None:
+    """With the rights that `eci-node rbac` prints, and no others, a pod runs with token and ConfigMap, is told of, and goes."""
+    role = subprocess.run([stage.program, "rbac"], capture_output=True, text=True, check=True).stdout
+    assert stage.kubectl("apply", "-f", "-", stdin=role).returncode == 0
+    kubeconfig = stage.control_plane.kubeconfig("practice:eci-node")
+    settings = replace(stage.node.settings, region="cn-shanghai", zones=("cn-shanghai-m",))
+    keys = kubelet_keys(stage.control_plane.keys.folder)
+    values = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "values", "namespace": "default"}}
+    stage.apply(values | {"data": {"WORD": "hello"}})
+    with EciNode(stage.program, kubeconfig, tmp_path / "node", keys, settings):
+        name = stage.run(
+            "sh",
+            "-c",
+            "echo $WORD; sleep 3600",
+            container={"envFrom": [{"configMapRef": {"name": "values"}}]},
+            nodeName="virtual-kubelet-cn-shanghai-m",
+        )
+        stage.phase(name, "Running")
+        assert stage.event(name, "Started")["source"]["component"] == "kubelet"
+        assert stage.kubectl("logs", name).stdout == "hello\n"
+        assert stage.kubectl("delete", "pod", name).returncode == 0
+    assert "forbidden" not in (tmp_path / "node.log").read_text()
+    stage.kubectl("delete", "node", "virtual-kubelet-cn-shanghai-m")
 
 
 def processes_mentioning(text: str) -> list[str]:
