@@ -95,6 +95,18 @@ def unique_name(runner: Row, job: Row, version: Version, given: Assignment) -> s
     return names.project_unique_name(str(runner.get("token", "")), project, given.project_concurrent, version)
 
 
+def namespace(runner: Row, job: Row, version: Version, wanted: Overwrites) -> str:
+    """Where the pod goes: ``ci-job-<id>`` with `namespace_per_job` (>= 16.10), else as configured or overwritten, else ``default``."""
+    if has_own_namespace(runner, version):
+        return f"ci-job-{job.get('id', 0)}"
+    return wanted.namespace or "default"
+
+
+def has_own_namespace(runner: Row, version: Version) -> bool:
+    """True if each job gets a namespace that the runner makes and deletes."""
+    return bool(runner.get("kubernetes", {}).get("namespace_per_job")) and Behaviour.NAMESPACE_PER_JOB.of(version)
+
+
 def helper_image(runner: Row, variables: Variables, version: Version) -> str:
     """`helper_image` with its variables expanded, or GitLab's own for this version."""
     configured = str(runner.get("kubernetes", {}).get("helper_image", ""))
@@ -139,7 +151,7 @@ class _Job:
     def manifest(self) -> Manifest:
         metadata = {
             **self._name(),
-            "namespace": self.overwrites.namespace or "default",
+            "namespace": namespace(self.runner, self.job, self.version, self.overwrites),
             "labels": self._labels(),
             "annotations": self._annotations(),
         }

@@ -31,19 +31,21 @@ from sandbox.runner.endings import (
     SystemFailure,
     script_failed,
 )
-from sandbox.runner.script import Stage
-from sandbox.runner.streams import Container
+from sandbox.runner.script import HELPER, Stage
+from sandbox.runner.streams import Container, Ending
 from sandbox.runner.trace import Trace
 
 POLL_INTERVAL_SECONDS = 3
 POLL_TIMEOUT_SECONDS = 180
+NEW_NAMESPACE_ATTEMPTS = 10
 NOT_PULLED = ("ErrImagePull", "ImagePullBackOff")
 SHELL_PROFILE_PAGE = "https://docs.gitlab.com/runner/shells/index.html#shell-profile-loading"
 BUILD_SCRIPT = "gitlab-runner-build"
+HEALTHCHECK_PORT = "HEALTHCHECK_TCP_PORT"
 
 
 class KubernetesExecutor:
-    """One job on the cluster. Raises JobEnded; `cleanup` must be called whatever happens.
+    """One job on the cluster. Raises JobEnded; `close` must be called whatever happens.
 
     *stop* ends everything that waits; what it means is known to whoever set it.
     """
@@ -65,6 +67,7 @@ class KubernetesExecutor:
         self._pod: Any = None
         self._leftovers: list[Callable[[], Any]] = []
         self._attach: AttachStrategy | None = None
+        self._has_namespace = False
 
     @property
     def attaches(self) -> bool:
@@ -89,9 +92,9 @@ class KubernetesExecutor:
         self.api: Any = client.CoreV1Api(client.ApiClient(self.configuration))
         for line in wanted.messages:
             self.trace.println(line)
-        if not wanted.namespace:
+        self.namespace = pods.namespace(self.runner, self.job, self.version, wanted)
+        if not wanted.namespace and self.namespace == "default":
             self.trace.warning("Namespace is empty, therefore assuming 'default'.")
-        self.namespace = wanted.namespace or "default"
         self.trace.println(f"Using Kubernetes namespace: {self.namespace}")
         self.trace.println(f"Using Kubernetes executor with image {self.variables.get('CI_JOB_IMAGE')} ...")
         if self.attaches:
@@ -120,6 +123,16 @@ class KubernetesExecutor:
             delete()
         self._leftovers.clear()
 
+    def close(self) -> None:
+        """`cleanup`, and the namespace that was made for this job."""
+        self.cleanup()
+        if self._has_namespace:
+            try:
+                self.api.delete_namespace(self.namespace)
+            except client.ApiException as error:
+                self.trace.error(f"Error tearing down namespace: {cluster.message(error)}")
+            self._has_namespace = False
+
     # --- the pod ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -141,21 +154,60 @@ class KubernetesExecutor:
                 self.cleanup()
         if self.attaches:
             self._attach = AttachStrategy(self)
+        self._await_services()
+
+    def _await_services(self) -> None:
+        """Wait for the ports that services name by HEALTHCHECK_TCP_PORT in their own variables (>= 16.9)."""
+        if not Behaviour.SERVICE_HEALTHCHECK.of(self.version):
+            return
+        rows = [row for service in self.job.get("services") or () for row in service.get("variables") or ()]
+        ports = [str(row["value"]) for row in rows if row.get("key") == HEALTHCHECK_PORT]
+        if not ports:
+            return
+        self.trace.println("Waiting for services to be up and running...")
+        command = [HELPER, "health-check", *(word for port in ports for word in ("--port", port))]
+        ending = self._in_helper(command)
+        if ending.exit_code:
+            raise SystemFailure(f"waiting for services: health-check ended with exit code {ending.exit_code}")
+
+    def _in_helper(self, command: list[str]) -> Ending:
+        try:
+            return self.container("helper").run(command, stdin=b"", out=self.trace.write, stop=self.stop)
+        except client.ApiException as error:
+            raise SystemFailure(cluster.message(error)) from None
 
     def _create(self) -> None:
         try:
+            self._create_namespace()
             self._create_pull_secret()
             self._create_scripts_config_map()
             manifest = self._manifest()
             self._warn_without_watch()
-            self._pod = self.api.create_namespaced_pod(
-                self.namespace, manifest, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS
-            )
+            self._pod = self._create_pod(manifest)
         except client.ApiException as error:
             raise SystemFailure(f"setting up build pod: {cluster.message(error)}") from None
         except RunbookError as error:
             raise SystemFailure(f"setting up build pod: {error.problem}") from None
         self._adopt()
+
+    def _create_namespace(self) -> None:
+        if self._has_namespace or not pods.has_own_namespace(self.runner, self.version):
+            return
+        self.api.create_namespace({"metadata": {"name": self.namespace}})
+        self._has_namespace = True
+
+    def _create_pod(self, manifest: dict[str, Any]) -> Any:
+        """Create the pod; in a namespace that was made a moment ago, wait until it has its ServiceAccount."""
+        for attempt in range(NEW_NAMESPACE_ATTEMPTS):
+            try:
+                return self.api.create_namespaced_pod(
+                    self.namespace, manifest, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS
+                )
+            except client.ApiException as error:
+                too_early = self._has_namespace and "serviceaccount" in cluster.message(error)
+                if not too_early or attempt + 1 == NEW_NAMESPACE_ATTEMPTS or self.stop.wait(self.poll_interval):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _manifest(self) -> dict[str, Any]:
         suffix = "".join(random.choices(names.POD_NAME_ALPHABET, k=names.POD_NAME_SUFFIX_LENGTH))

@@ -35,6 +35,11 @@ from sandbox.runner.trace import DEFAULT_LIMIT_KIB, Masker, Trace, TraceSender
 
 PREPARE_ATTEMPTS = 3
 PREPARE_PAUSE_SECONDS = 3.0
+ATTEMPTS = {
+    scripts.GET_SOURCES: "GET_SOURCES_ATTEMPTS",
+    scripts.RESTORE_CACHE: "RESTORE_CACHE_ATTEMPTS",
+    scripts.DOWNLOAD_ARTIFACTS: "ARTIFACT_DOWNLOAD_ATTEMPTS",
+}
 ALWAYS_SUPPORTED = {SCRIPT_FAILURE, SYSTEM_FAILURE, TIMEOUT}
 FALLBACK_REASONS = {IMAGE_PULL_FAILURE: SYSTEM_FAILURE}
 
@@ -111,7 +116,7 @@ class Job:
         self._greet()
         ending = self._ending()
         timer.cancel()
-        self._executor.cleanup()
+        self._executor.close()
         self._conclude(ending)
         verdict = Verdict.of(ending, self.payload, self.version)
         self._report(verdict)
@@ -212,7 +217,21 @@ class Job:
         if self._why is not None:
             raise self._why
         with self.trace.section(stage.name, stage.title):
-            self._executor.run(stage, text)
+            self._attempt(stage, text)
+
+    def _attempt(self, stage: Stage, text: str) -> None:
+        """Run a stage as often as its *_ATTEMPTS variable allows."""
+        given = self._executor.variables.get(ATTEMPTS.get(stage, ""))
+        left = int(given) if given.isdigit() else 1
+        while True:
+            try:
+                self._executor.run(stage, text)
+                return
+            except BuildFailure:
+                left -= 1
+                if left < 1 or self._stop.is_set():
+                    raise
+                self.trace.warning("Retrying...")
 
     def _conclude(self, ending: JobEnded | None) -> None:
         if ending is None:

@@ -159,7 +159,18 @@ class Scripts:
             f"else git remote set-url origin {url}; fi",
             fetch,
         ]
-        return [*lines, *self._checkout(sha, ref), green("Skipping Git submodules setup")]
+        return [*lines, *self._checkout(sha, ref), *self._submodules(certificates)]
+
+    def _submodules(self, certificates: str) -> list[str]:
+        strategy = self.variables.get("GIT_SUBMODULE_STRATEGY")
+        if strategy not in ("normal", "recursive"):
+            return [green("Skipping Git submodules setup")]
+        recursive, words = (" --recursive", "recursively ") if strategy == "recursive" else ("", "")
+        return [
+            green(f"Updating/initializing submodules {words}with git depth set to {GIT_DEPTH}..."),
+            f"git submodule sync{recursive}",
+            f"git {certificates}submodule update --init{recursive} --force",
+        ]
 
     def _checkout(self, sha: str, ref: str) -> list[str]:
         if self.variables.get("GIT_CHECKOUT") == "false":

@@ -22,7 +22,7 @@ from sandbox.practice import PracticeCluster
 from sandbox.runner.process import BINARY_VARIABLE, Runner
 
 NAMESPACE = "runner-tests"
-NEW, OLD, OLDER = "17.9.2", "14.7.1", "13.6.0"
+NEWEST, NEW, OLD, OLDER = "19.3.0", "17.9.2", "14.7.1", "13.6.0"
 EXEC = {"FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY": "true"}
 PATIENCE_SECONDS = 60.0
 RECORDINGS = Path(os.environ.get("RUNBOOK_TRACES", "/nonexistent")) / "runner-recordings"
@@ -195,6 +195,7 @@ def bench(practice: PracticeCluster, node: EciNode, tmp_path: Path) -> Iterator[
         pytest.param(NEW, EXEC, id="17.9.2-exec", marks=plays_versions),
         pytest.param(OLD, {}, id="14.7.1-attach", marks=plays_versions),
         pytest.param(OLDER, {}, id="13.6.0-exec", marks=plays_versions),
+        pytest.param(NEWEST, {}, id="19.3.0-attach", marks=plays_versions),
     ],
 )
 def test_a_job_runs_and_its_pod_goes(bench: Bench, version: str, flags: dict[str, str]) -> None:
@@ -309,6 +310,28 @@ def test_a_service_answers_at_localhost_and_by_its_alias(bench: Bench, host: str
     with Runner(bench.config, version=NEW):
         ended = bench.ended(bench.start({"ask": job}))["ask"]
     assert ended.status == "success" and "\nreached\n" in ended.text, ended.text
+
+
+def test_a_service_is_awaited(bench: Bench) -> None:
+    """A service that names HEALTHCHECK_TCP_PORT answers before the first line of the script."""
+    bench.write_config()
+    service = {"name": "postgres:16", "alias": "db", "variables": {"HEALTHCHECK_TCP_PORT": "5432"}}
+    job = {"image": "debian:12", "services": [service], "script": ["exec 3<>/dev/tcp/db/5432", "echo reached"]}
+    with Runner(bench.config, version=NEW):
+        ended = bench.ended(bench.start({"ask": job}))["ask"]
+    assert ended.status == "success", ended.text
+    assert "Waiting for services" in ended.text
+
+
+def test_a_namespace_for_each_job(bench: Bench) -> None:
+    """With namespace_per_job the runner makes the namespace ci-job-<id> and deletes it with all that is in it."""
+    bench.write_config(kubernetes={"namespace_per_job": "true"})
+    with Runner(bench.config, version=NEW):
+        job = bench.ended(bench.start({"say": {"script": ["true"]}}))["say"]
+    assert job.status == "success", job.text
+    name = re.search(r"Using Kubernetes namespace: (ci-job-\d+)", job.text)
+    assert name is not None
+    wait_for("the namespace to go", lambda: name[1] not in bench.practice.kubectl("get", "namespaces"))
 
 
 def test_secrets_are_masked(bench: Bench) -> None:
@@ -462,6 +485,19 @@ def test_a_pod_that_is_deleted_under_a_job(
         job = bench.ended(pipeline)["victim"]
     assert (job.status, job.failure_reason) == ("failed", reason), job.text
     assert last in job.text.rstrip().splitlines()[-1]
+
+
+@plays_versions
+def test_a_container_that_runs_out_of_memory(bench: Bench) -> None:
+    """From 17.6 a build container that the kernel kills is a failure of the system, and the trace says OOMKilled."""
+    bench.write_config()
+    with Runner(bench.config, version=NEW):
+        pipeline = bench.start({"hungry": {"script": ["echo working", "sleep 60"]}})
+        wait_for("its first words", lambda: "\nworking" in bench.trace(pipeline))
+        bench.node.faults.out_of_memory(NAMESPACE, bench.running_pod(), "build")
+        job = bench.ended(pipeline)["hungry"]
+    assert (job.status, job.failure_reason) == ("failed", SYSTEM), job.text
+    assert "Error in container build: exit code: 137, reason: 'OOMKilled'" in job.text
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -233,3 +233,10 @@ def test_pod_and_scripts_agree_on_the_project_directory() -> None:
     """The directory that scripts use is the one in the pod's environment."""
     variables = of_job({"token": "t"}, pods.sample_job(), NEW, Assignment())
     assert Scripts(pods.sample_job(), {}, variables, NEW, "m").project_dir == "/builds/group/project"
+
+
+def test_submodules_are_updated_where_they_are_wanted(tmp_path: Path) -> None:
+    """GIT_SUBMODULE_STRATEGY recursive updates submodules at every depth; without it they are skipped."""
+    wanted = scripts(tmp_path, variables=(Variable("GIT_SUBMODULE_STRATEGY", "recursive"),)).of(stages.GET_SOURCES)
+    assert "submodule update --init --recursive" in (wanted or "")
+    assert "Skipping Git submodules setup" in (scripts(tmp_path).of(stages.GET_SOURCES) or "")
