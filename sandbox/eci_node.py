@@ -28,6 +28,12 @@ class KubeletKeys:
     client_ca: Path
 
 
+def _python_beside_usr() -> tuple[Path, ...]:
+    """Where the Python that runs us lives, unless containers see it already below /usr."""
+    prefix = Path(sys.base_prefix).resolve()
+    return () if prefix.is_relative_to("/usr") else (prefix,)
+
+
 @dataclass(frozen=True)
 class NodeSettings:
     """How the nodes behave. All times are in played seconds."""
@@ -46,9 +52,7 @@ class NodeSettings:
     """Addresses of this machine, `HOST:PORT`, that pods reach under the same port of their own loopback."""
     buckets: tuple[str, ...] = ()
     """OSS buckets that exist; without any, every bucket does."""
-    tool_paths: tuple[Path, ...] = field(
-        default_factory=lambda: (Path(sys.base_prefix),) if sys.base_prefix != "/usr" else ()
-    )
+    tool_paths: tuple[Path, ...] = field(default_factory=_python_beside_usr)
     """Folders of this machine whose `bin/` containers may use, beside /usr: the Python that runs us."""
     gitlab_runner_helper: Path | None = None
 

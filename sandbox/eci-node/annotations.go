@@ -66,6 +66,8 @@ const (
 	defaultPending = 240 * time.Minute
 	shortestLimit  = 10
 	longestLimit   = 1440
+	mostContainers = 20
+	mostVolumes    = 20
 )
 
 // Order is what a pod's annotations ask of ECI.
@@ -86,6 +88,9 @@ type Order struct {
 // ReadOrder reads and checks a pod's annotations.
 func ReadOrder(pod *corev1.Pod, region string) (Order, error) {
 	notes := pod.Annotations
+	if containers := len(pod.Spec.Containers); containers > mostContainers || len(pod.Spec.Volumes) > mostVolumes {
+		return Order{}, fmt.Errorf("an ECI instance has at most %d containers and %d volumes", mostContainers, mostVolumes)
+	}
 	order := Order{
 		SpotFallback: notes[readSpotFallback] == "true",
 		EvictFirst:   notes[readSpotRelease] == "api-evict",

@@ -163,13 +163,11 @@ func (c *Container) arguments(root RootFilesystem, files PodFiles) []string {
 		}
 		words = append(words, kind, mount.Source, mount.Target)
 	}
-	directory := c.Plan.WorkingDir
-	if directory == "" {
-		directory = "/"
-	}
-	words = append(words, "--dir", directory, "--chdir", directory, "--")
+	words = append(words, "--dir", c.workingDir(), "--chdir", c.workingDir(), "--")
 	return append(words, c.asUser(c.Plan.Command)...)
 }
+
+func (c *Container) workingDir() string { return firstOf(c.Plan.WorkingDir, "/") }
 
 // asUser lets setpriv change to the user that the pod names.
 func (c *Container) asUser(command []string) []string {
@@ -415,11 +413,7 @@ func (c *Container) Exec(ctx context.Context, words []string, streams api.Attach
 	if !c.Running() {
 		return fmt.Errorf("container %q is not running", c.Plan.Name)
 	}
-	directory := c.Plan.WorkingDir
-	if directory == "" {
-		directory = "/"
-	}
-	arguments := []string{"-t", strconv.Itoa(c.pid), "-m", "-p", "-r", "--wdns=" + directory, "--"}
+	arguments := []string{"-t", strconv.Itoa(c.pid), "-m", "-p", "-r", "--", "sh", "-c", `cd "$0" && exec "$@"`, c.workingDir()}
 	command := exec.Command(c.host.Nsenter, append(arguments, c.asUser(words)...)...)
 	command.Env = c.Plan.Environment
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -18,6 +18,7 @@ const (
 	componentECI       = "EciService"
 	componentKubelet   = "kubelet"
 	componentScheduler = "default-scheduler"
+	componentNode      = "virtual-kubelet"
 )
 
 // EventText is one row of the table of events: what ECI says, and who signs it. Message is a format.
@@ -54,8 +55,9 @@ var (
 	eventOOM        = EventText{corev1.EventTypeWarning, "OOMKilled", componentECI, "Out of memory"}
 	eventStopCharge = EventText{corev1.EventTypeNormal, "StopCharge", componentECI,
 		"[eci.containergroup]The instance is no longer charged, its resources are being cleaned up"}
-	eventPulling = EventText{corev1.EventTypeNormal, "Pulling", componentKubelet, "Pulling image %q"}
-	eventPulled  = EventText{corev1.EventTypeNormal, "Pulled", componentKubelet,
+	eventCreateFailed = EventText{corev1.EventTypeWarning, "ProviderCreateFailed", componentNode, "%s"}
+	eventPulling      = EventText{corev1.EventTypeNormal, "Pulling", componentKubelet, "Pulling image %q"}
+	eventPulled       = EventText{corev1.EventTypeNormal, "Pulled", componentKubelet,
 		"Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes."}
 	eventPresent = EventText{corev1.EventTypeNormal, "Pulled", componentKubelet,
 		"Container image %q already present on machine"}
@@ -172,7 +174,7 @@ func (e LibraryEvents) Event(object runtime.Object, eventType, reason, message s
 	if !ok || eventType == corev1.EventTypeNormal {
 		return
 	}
-	e.log.Tell(pod, EventText{eventType, reason, "virtual-kubelet", "%s"}, message)
+	e.log.Tell(pod, EventText{eventType, reason, componentNode, "%s"}, message)
 }
 
 // Eventf implements record.EventRecorder.

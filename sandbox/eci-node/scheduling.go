@@ -32,7 +32,7 @@ func (o Order) attempts() []attempt {
 func (i *Instance) schedule(ctx context.Context) error {
 	order, err := ReadOrder(i.pod, i.eci.Region)
 	if err != nil {
-		return ending{phase: i.refusedPhase(), reason: "ProviderFailed", message: err.Error()}
+		return i.refuse(err.Error())
 	}
 	i.mu.Lock()
 	i.order = order
@@ -56,8 +56,7 @@ func (i *Instance) schedule(ctx context.Context) error {
 			setCondition(status, now, conditionCreated, corev1.ConditionFalse, problem.condition, message)
 		})
 		if order.FailFast {
-			return ending{phase: i.refusedPhase(), reason: "ProviderFailed",
-				message: "ContainerInstanceScheduleFailed: " + message}
+			return i.refuse("ContainerInstanceScheduleFailed: " + message)
 		}
 		if err := i.eci.Clock.Sleep(ctx, i.eci.Retry); err != nil {
 			return cause(ctx, err)
@@ -65,12 +64,15 @@ func (i *Instance) schedule(ctx context.Context) error {
 	}
 }
 
-// refusedPhase is Failed only for pods that never restart, as the virtual-kubelet library has it.
-func (i *Instance) refusedPhase() corev1.PodPhase {
+// refuse ends a pod that ECI takes no order for. Its phase is Failed only where it never restarts, as the
+// virtual-kubelet library has it.
+func (i *Instance) refuse(message string) ending {
+	i.tell(eventCreateFailed, message)
+	end := ending{phase: corev1.PodPending, reason: "ProviderFailed", message: message}
 	if i.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
-		return corev1.PodFailed
+		end.phase = corev1.PodFailed
 	}
-	return corev1.PodPending
+	return end
 }
 
 // refusal is why there is no room.

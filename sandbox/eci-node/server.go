@@ -184,8 +184,22 @@ func findHost(o options) (Host, error) {
 		}
 		host.HelperBinary = path
 	}
-	missing = append(missing, os.WriteFile(host.BuildScript, []byte(buildScript), 0o755))
+	missing = append(missing, os.WriteFile(host.BuildScript, []byte(buildScript), 0o755), tryRoot(filepath.Join(o.Dir, "trial")))
 	return host, errors.Join(missing...)
+}
+
+// tryRoot makes what every container needs once, so that a machine that does not allow it is told at the start.
+func tryRoot(folder string) error {
+	thread, err := NewPodThread("trial")
+	if err != nil {
+		return err
+	}
+	err = thread.Do(func() error {
+		_, err := MountRootFilesystem(folder)
+		return err
+	})
+	thread.Close()
+	return errors.Join(err, removeFolder(folder))
 }
 
 // stopAll ends the controllers and all instances. What the pods' objects say stays as it is; the next program that
