@@ -284,7 +284,7 @@ func (c *Container) wait(copied *sync.WaitGroup) {
 	c.exit = ContainerExit{Code: exitCode(err)}
 	c.exit.OOMKilled = c.exit.Code != 0 && (c.outOfMemory.Load() || c.limit.Hit())
 	if c.exit.Code == 1 {
-		c.exit.StartError = bubblewrapError(c.Log.path)
+		c.exit.StartError = bubblewrapError(c.Log)
 	}
 	if c.exit.StartError != "" {
 		c.exit.Code = 128
@@ -296,17 +296,18 @@ func (c *Container) wait(copied *sync.WaitGroup) {
 }
 
 // bubblewrapError is bubblewrap's own complaint, if that is all the log holds.
-func bubblewrapError(path string) string {
-	content, err := os.ReadFile(path)
+func bubblewrapError(log *ContainerLog) string {
+	reader, err := log.Open(context.Background(), api.ContainerLogOpts{}, time.Now)
 	if err != nil {
 		return ""
 	}
-	line, _, _ := strings.Cut(string(content), "\n")
-	_, text, found := strings.Cut(line, " F bwrap: ")
-	if !found || strings.Count(string(content), "\n") > 1 {
+	defer reader.Close()
+	content, err := io.ReadAll(io.LimitReader(reader, 4096))
+	text, found := strings.CutPrefix(string(content), "bwrap: ")
+	if err != nil || !found || strings.Count(text, "\n") > 1 {
 		return ""
 	}
-	return "failed to create containerd task: failed to create shim task: OCI runtime create failed: " + text
+	return "failed to create containerd task: failed to create shim task: OCI runtime create failed: " + strings.TrimSpace(text)
 }
 
 // exitCode is a shell's: 128 and the signal's number where a signal ended the command.

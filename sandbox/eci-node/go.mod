@@ -3,7 +3,6 @@ module eci-node
 go 1.26.0
 
 require (
-	github.com/creack/pty v1.1.24
 	github.com/prometheus/client_model v0.6.2
 	github.com/virtual-kubelet/virtual-kubelet v1.13.0
 	golang.org/x/sys v0.49.0

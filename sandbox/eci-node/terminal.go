@@ -1,10 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,5 +40,14 @@ func openPeer(master int) (int, error) {
 
 // Resize tells the programs in the terminal its new size.
 func (t *Terminal) Resize(columns, rows uint16) error {
-	return pty.Setsize(t.master, &pty.Winsize{Cols: columns, Rows: rows})
+	// Not through Fd: the terminal may be closed meanwhile, and its number given to another file.
+	master, err := t.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = master.Control(func(fd uintptr) {
+		failed = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows})
+	})
+	return errors.Join(err, failed)
 }
