@@ -24,6 +24,7 @@ CONTAINERS = {"build": "", "helper": "helper_", "service": "service_", "pod": "p
 """Whose resources -> prefix of their keys in `[runners.kubernetes]`."""
 RESOURCES = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-storage"}
 """A resource's word in config.toml -> its name in a pod."""
+NO_SUCH_KEYS = {("pod", "ephemeral_storage")}
 BOUNDS = {"requests": "request", "limits": "limit"}
 
 Split = Callable[[str], tuple[str, str]]
@@ -119,6 +120,7 @@ def resources(whose: str, kubernetes: Mapping[str, Any], variables: Variables, m
         rows = {
             name: value
             for resource, name in RESOURCES.items()
+            if (whose, resource) not in NO_SUCH_KEYS
             if (value := _quantity(f"{prefix}{resource}_{word}", kubernetes, variables, messages))
         }
         if rows:

@@ -12,8 +12,6 @@ import shlex
 import threading
 from typing import TYPE_CHECKING, Any
 
-from kubernetes import client
-
 from runbook.runner import pods, volumes
 from runbook.runner.behaviours import Behaviour
 from sandbox.runner import cluster
@@ -70,7 +68,7 @@ class AttachStrategy:
             self._save(stage.container, stage.name, trapped(script))
         try:
             self._executor.container(stage.container).send(self._command(stage))
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(cluster.message(error)) from None
         exit_code = self._wait()
         if exit_code:
@@ -98,7 +96,7 @@ class AttachStrategy:
             ending = self._executor.container(container).run(
                 pods.shell_command(), stdin=script.encode(), out=output.extend, stop=self._executor.stop
             )
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(f"setting up trapping scripts on emptyDir: {cluster.message(error)}") from None
         if ending.exit_code:
             raise script_failed(ending.exit_code)
@@ -113,7 +111,14 @@ class AttachStrategy:
                 self._check_pod()
 
     def _check_pod(self) -> None:
-        pod = self._executor.read_pod()
+        try:
+            pod = self._executor.read_pod()
+        except cluster.FAULTS as error:
+            if cluster.is_not_found(error):
+                raise SystemFailure(cluster.message(error)) from None
+            # an API server that does not answer for a while is no reason to give up a job that runs
+            self._executor.trace.warning(f"Getting job pod status {cluster.message(error)}")
+            return
         strict = Behaviour.POD_FAILED_IS_SYSTEM_FAILURE.of(self._executor.version)
         ending = _gone(pod) if strict else None
         if ending is None and pod.status.phase != "Running":
@@ -137,7 +142,7 @@ class AttachStrategy:
             ]  # fmt: skip
             try:
                 self._executor.container("helper").run(command, stdin=b"", out=reader.feed, stop=self._closed)
-            except client.ApiException:
+            except cluster.FAULTS:
                 failures += 1
             else:
                 failures = 0 if reader.offset > offset else failures + 1

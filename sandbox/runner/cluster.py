@@ -9,9 +9,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import urllib3
 from kubernetes import client, config
 
 REQUEST_TIMEOUT_SECONDS = 30
+FAULTS = (client.ApiException, urllib3.exceptions.HTTPError)
+"""What a call may raise: the API server refused it, or did not answer."""
 
 
 def configuration(kubernetes: Mapping[str, Any], bearer_token: str = "") -> client.Configuration:
@@ -37,13 +40,20 @@ def configuration(kubernetes: Mapping[str, Any], bearer_token: str = "") -> clie
     return made
 
 
-def message(error: client.ApiException) -> str:
-    """The API server's own sentence, as Go's client shows it."""
+def message(error: Exception) -> str:
+    """The API server's own sentence, as Go's client shows it; else what kept us from it."""
+    if not isinstance(error, client.ApiException):
+        return f"{type(error).__name__}: {error}"
     try:
         body = json.loads(error.body or "")
     except (TypeError, ValueError):
         return str(error.reason or error.status)
     return str(body.get("message") or error.reason)
+
+
+def is_not_found(error: Exception) -> bool:
+    """True if the API server says that the object is not there (any more)."""
+    return isinstance(error, client.ApiException) and error.status == 404
 
 
 def _load_default(made: client.Configuration, context: str | None) -> None:

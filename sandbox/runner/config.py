@@ -19,7 +19,25 @@ CHECK_INTERVAL_SECONDS = 3
 SYSTEM_ID_FILE = ".runner_system_id"
 OLD_TOML_LIBRARY_UNTIL = Version(15, 0)
 
-GO_TYPES: Mapping[str, type] = {"string": str, "int": int, "bool": bool, "[]string": list}
+GO_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "time.Duration": (str, int),
+    "[]string": (list,),
+    "StringOrArray": (str, list),
+    "map[string]string": (dict,),
+    "map[string]int": (dict,),
+    "map[string]bool": (dict,),
+}
+ELEMENTS: Mapping[str, str] = {
+    "[]string": "string",
+    "StringOrArray": "string",
+    "map[string]string": "string",
+    "map[string]int": "int",
+    "map[string]bool": "bool",
+}
+"""What a list or a table holds."""
 TOML_TYPES: Mapping[type, str] = {
     bool: "bool",
     int: "int64",
@@ -34,16 +52,19 @@ def _typed(words: str, kind: str) -> dict[str, str]:
     return dict.fromkeys(words.split(), kind)
 
 
-GLOBAL = _typed("concurrent check_interval shutdown_timeout", "int") | _typed(
-    "log_level log_format user listen_address sentry_dsn connection_max_age", "string"
+GLOBAL = (
+    _typed("concurrent check_interval shutdown_timeout", "int")
+    | _typed("log_level log_format user listen_address sentry_dsn", "string")
+    | _typed("connection_max_age", "time.Duration")
 )
 RUNNER = {
     **_typed(
         "name url token tls-ca-file tls-cert-file tls-key-file executor builds_dir cache_dir shell clone_url pre_clone_script "
-        "post_clone_script pre_get_sources_script post_get_sources_script pre_build_script post_build_script unhealthy_interval "
-        "prepare_timeout get_sources_timeout",
+        "post_clone_script pre_get_sources_script post_get_sources_script pre_build_script post_build_script",
         "string",
     ),
+    **_typed("unhealthy_interval prepare_timeout get_sources_timeout", "time.Duration"),
+    **_typed("feature_flags", "map[string]bool"),
     **_typed(
         "id limit request_concurrency output_limit unhealthy_requests_limit job_status_final_update_retry_limit", "int"
     ),
@@ -54,6 +75,7 @@ _RESOURCES = " ".join(
     f"{prefix}{resource}_{bound}{suffix}"
     for prefix in ("", "helper_", "service_", "pod_")
     for resource in ("cpu", "memory", "ephemeral_storage")
+    if (prefix, resource) != ("pod_", "ephemeral_storage")
     for bound in ("request", "limit")
     for suffix in ("", "_overwrite_max_allowed")
 )
@@ -61,7 +83,7 @@ KUBERNETES = {
     **_typed(_RESOURCES, "string"),
     **_typed(
         "host context cert_file key_file ca_file bearer_token image namespace namespace_overwrite_allowed runtime_class_name "
-        "node_selector_overwrite_allowed node_tolerations_overwrite_allowed helper_image helper_image_flavor cleanup_resources_timeout "
+        "node_selector_overwrite_allowed node_tolerations_overwrite_allowed helper_image helper_image_flavor "
         "pod_labels_overwrite_allowed scheduler_name service_account service_account_overwrite_allowed "
         "pod_annotations_overwrite_allowed dns_policy priority_class_name logs_base_dir scripts_base_dir suspend_pvc_size "
         "suspend_pvc_storage_class",
@@ -81,6 +103,17 @@ KUBERNETES = {
         "allowed_images allowed_pull_policies allowed_services allowed_users allowed_groups image_pull_secrets cap_add cap_drop",
         "[]string",
     ),
+    **_typed("pull_policy", "StringOrArray"),
+    **_typed("cleanup_resources_timeout", "time.Duration"),
+    **_typed("node_selector node_tolerations pod_labels pod_annotations", "map[string]string"),
+    **_typed("retry_limits", "map[string]int"),
+}
+VOLUME = {
+    **_typed(
+        "name mount_path sub_path host_path mount_propagation medium size_limit driver fs_type server path", "string"
+    ),
+    **_typed("read_only", "bool"),
+    **_typed("items volume_attributes", "map[string]string"),
 }
 
 
@@ -138,6 +171,7 @@ def _config(document: Mapping[str, Any], version: Version) -> Config:
         if not isinstance(kubernetes, dict):
             raise ConfigRefused(_mismatch("runners.kubernetes", kubernetes, "struct", version))
         _check(kubernetes, KUBERNETES, "runners.kubernetes", version)
+        _check_volumes(kubernetes.get("volumes", {}), version)
     interval = document.get("check_interval", 0)
     return Config(
         concurrent=document.get("concurrent", 1),
@@ -146,17 +180,31 @@ def _config(document: Mapping[str, Any], version: Version) -> Config:
     )
 
 
+def _check_volumes(tables: Any, version: Version) -> None:
+    if not isinstance(tables, dict):
+        raise ConfigRefused(_mismatch("runners.kubernetes.volumes", tables, "struct", version))
+    for kind, rows in tables.items():
+        where = f"runners.kubernetes.volumes.{kind}"
+        if not isinstance(rows, list):
+            raise ConfigRefused(_mismatch(where, rows, "slice", version))
+        for row in rows:
+            _check(row, VOLUME, where, version)
+
+
 def _check(table: Mapping[str, Any], types: Mapping[str, str], where: str, version: Version) -> None:
     for key, value in table.items():
         wanted = types.get(key)
         if wanted is None:
             continue
-        fits = type(value) is GO_TYPES[wanted]
-        if fits and wanted == "[]string":
-            odd = [item for item in value if not isinstance(item, str)]
-            fits, value, wanted = not odd, odd[0] if odd else value, "string" if odd else wanted
-        if not fits:
-            raise ConfigRefused(_mismatch(f"{where}.{key}".lstrip("."), value, wanted, version))
+        name = f"{where}.{key}".lstrip(".")
+        if type(value) not in GO_TYPES[wanted]:
+            raise ConfigRefused(_mismatch(name, value, wanted, version))
+        if wanted in ELEMENTS and not isinstance(value, str):
+            rows = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+            for part, item in rows:
+                if type(item) not in GO_TYPES[ELEMENTS[wanted]]:
+                    inner = f"{name}.{part}" if part else name
+                    raise ConfigRefused(_mismatch(inner, item, ELEMENTS[wanted], version))
 
 
 def _mismatch(key: str, value: Any, wanted: str, version: Version) -> str:

@@ -54,8 +54,8 @@ class Coordinator:
         self._base = str(runner["url"]).rstrip("/") + "/api/v4/"
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"gitlab-runner {version}"
-        if runner.get("tls-ca-file"):
-            self._session.verify = str(runner["tls-ca-file"])
+        # given with each request: REQUESTS_CA_BUNDLE in the environment would win over the session's own setting
+        self._verify: str | bool = str(runner.get("tls-ca-file") or "") or True
         if runner.get("tls-cert-file"):
             self._session.cert = (str(runner["tls-cert-file"]), str(runner.get("tls-key-file", "")))
         self._last_update = ""
@@ -112,6 +112,7 @@ class Coordinator:
             data=content,
             headers=headers,
             timeout=REQUEST_TIMEOUT_SECONDS,
+            verify=self._verify,
         )
         return Answer(response.status_code, {}, response.headers)
 
@@ -120,7 +121,9 @@ class Coordinator:
         return {**me, "system_id": self._system_id} if self._system_id else me
 
     def _send(self, method: str, path: str, body: Payload) -> Answer:
-        response = self._session.request(method, self._base + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
+        response = self._session.request(
+            method, self._base + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS, verify=self._verify
+        )
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         payload = response.json() if is_json and response.content else {}
         return Answer(response.status_code, payload if isinstance(payload, dict) else {}, response.headers)

@@ -129,7 +129,7 @@ class KubernetesExecutor:
         if self._has_namespace:
             try:
                 self.api.delete_namespace(self.namespace)
-            except client.ApiException as error:
+            except cluster.FAULTS as error:
                 self.trace.error(f"Error tearing down namespace: {cluster.message(error)}")
             self._has_namespace = False
 
@@ -173,7 +173,7 @@ class KubernetesExecutor:
     def _in_helper(self, command: list[str]) -> Ending:
         try:
             return self.container("helper").run(command, stdin=b"", out=self.trace.write, stop=self.stop)
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(cluster.message(error)) from None
 
     def _create(self) -> None:
@@ -184,7 +184,7 @@ class KubernetesExecutor:
             manifest = self._manifest()
             self._warn_without_watch()
             self._pod = self._create_pod(manifest)
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(f"setting up build pod: {cluster.message(error)}") from None
         except RunbookError as error:
             raise SystemFailure(f"setting up build pod: {error.problem}") from None
@@ -203,7 +203,7 @@ class KubernetesExecutor:
                 return self.api.create_namespaced_pod(
                     self.namespace, manifest, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS
                 )
-            except client.ApiException as error:
+            except cluster.FAULTS as error:
                 too_early = self._has_namespace and "serviceaccount" in cluster.message(error)
                 if not too_early or attempt + 1 == NEW_NAMESPACE_ATTEMPTS or self.stop.wait(self.poll_interval):
                     raise
@@ -258,7 +258,7 @@ class KubernetesExecutor:
                     found = read(name, self.namespace)
                     found.metadata.owner_references = [owner]
                     replace(name, self.namespace, found)
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(f"error setting ownerReferences: {cluster.message(error)}") from None
         self._leftovers.clear()
 
@@ -294,8 +294,8 @@ class KubernetesExecutor:
         def delete() -> None:
             try:
                 call(name, self.namespace, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS, **options)
-            except client.ApiException as error:
-                if error.status != 404:
+            except cluster.FAULTS as error:
+                if not cluster.is_not_found(error):
                     self.trace.error(f"Error cleaning up pod: {cluster.message(error)}")
 
         return delete
@@ -313,7 +313,10 @@ class KubernetesExecutor:
         raise SystemFailure("waiting for pod running: timed out waiting for pod to start")
 
     def _is_running(self) -> bool:
-        pod = self.read_pod()
+        try:
+            pod = self.read_pod()
+        except cluster.FAULTS as error:
+            raise SystemFailure(f"waiting for pod running: {cluster.message(error)}") from None
         phase = pod.status.phase
         if phase == "Running" and (not Behaviour.RUNNER_LABELS.of(self.version) or _is_ready(pod, "build")):
             return True
@@ -351,20 +354,17 @@ class KubernetesExecutor:
         selector = f"involvedObject.name={self._pod.metadata.name},type=Warning"
         try:
             events = self.api.list_namespaced_event(self.namespace, field_selector=selector)
-        except client.ApiException:
+        except cluster.FAULTS:
             # a runner only writes to its debug log that it may not list events
             return
         for event in events.items:
             self.trace.warning(f"Event retrieved from the cluster: {event.message}")
 
     def read_pod(self) -> Any:
-        """The pod as the API server has it. Raises SystemFailure where it is gone or cannot be read."""
-        try:
-            return self.api.read_namespaced_pod(
-                self._pod.metadata.name, self.namespace, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS
-            )
-        except client.ApiException as error:
-            raise SystemFailure(cluster.message(error)) from None
+        """The pod as the API server has it. Raises one of cluster.FAULTS."""
+        return self.api.read_namespaced_pod(
+            self._pod.metadata.name, self.namespace, _request_timeout=cluster.REQUEST_TIMEOUT_SECONDS
+        )
 
     def container(self, name: str) -> Container:
         """A container of the pod, to run commands in."""
@@ -378,7 +378,7 @@ class KubernetesExecutor:
             ending = self.container(stage.container).run(
                 command, stdin=script.encode(), out=self.trace.write, stop=self.stop
             )
-        except client.ApiException as error:
+        except cluster.FAULTS as error:
             raise SystemFailure(cluster.message(error)) from None
         if self.stop.is_set():
             raise SystemFailure("build aborted")

@@ -80,8 +80,11 @@ class Multi:
         self._path, self._version, self._say = path, version, say
         self._slots = Slots()
         self._jobs: dict[int, Job] = {}
-        self._threads: list[threading.Thread] = []
+        self._pollers: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
         self._quit = threading.Event()
+        self._lock = threading.Lock()
+        self._aborting = False
         self._reload = threading.Event()
         self._config: Config | None = None
         self._modified = 0.0
@@ -102,7 +105,10 @@ class Multi:
         while not self._quit.wait(RELOAD_SECONDS if not self._reload.is_set() else 0):
             self._reload_if_changed()
         self._generation.set()
-        for thread in list(self._threads):
+        # a request for a job may bring one; who stops gracefully waits for it, who aborts leaves it to GitLab
+        for thread in [] if self._aborting else self._pollers:
+            thread.join()
+        for thread in list(self._workers):
             thread.join()
         self._say("All workers stopped. Can exit now")
         return 0
@@ -121,6 +127,7 @@ class Multi:
 
     def _stop_now(self, number: int, frame: FrameType | None) -> None:
         self._say("Requested forceful shutdown: aborting builds")
+        self._aborting = True
         self._quit.set()
         for job in list(self._jobs.values()):
             job.interrupt()
@@ -163,15 +170,10 @@ class Multi:
         for runner in self._config.runners:
             coordinator = Coordinator(runner, self._version, revision=REVISION, system_id=self._system_id)
             for _ in range(int(runner.get("request_concurrency") or 1)):
-                self._spawn(self._poll, self._config, runner, coordinator.another(), self._generation)
+                arguments = (self._config, runner, coordinator.another(), self._generation)
+                self._pollers = _with_another(self._pollers, self._poll, *arguments)
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
-
-    def _spawn(self, target: Callable[..., None], *arguments: Any) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
     def _poll(self, config: Config, runner: Runner, coordinator: Coordinator, outdated: threading.Event) -> None:
         """Ask for jobs until the configuration changes or the process stops."""
@@ -225,7 +227,8 @@ class Multi:
             self._slots.release(place)
             return refused, False
         self._say(f"Checking for jobs... received job={payload['id']} runner={self._short(runner)}")
-        self._spawn(self._run_job, place, runner, payload, coordinator.another())
+        with self._lock:
+            self._workers = _with_another(self._workers, self._run_job, place, runner, payload, coordinator.another())
         return False, True
 
     def _run_job(self, place: int, runner: Runner, payload: Mapping[str, Any], coordinator: Coordinator) -> None:
@@ -239,6 +242,8 @@ class Multi:
             given = replace(given, tls_ca=_read(runner.get("tls-ca-file")))
             job = Job(runner, payload, self._version, coordinator, given, system_id=self._system_id, say=self._say)
             self._jobs[place] = job
+            if self._aborting:
+                job.interrupt()
             job.run()
         finally:
             self._jobs.pop(place, None)
@@ -246,6 +251,15 @@ class Multi:
 
     def _short(self, runner: Runner) -> str:
         return names.short_token(str(runner.get("token", "")), self._version)
+
+
+def _with_another(
+    threads: list[threading.Thread], target: Callable[..., None], *arguments: Any
+) -> list[threading.Thread]:
+    """The threads that are still alive, and one more that begins now."""
+    thread = threading.Thread(target=target, args=arguments, daemon=True)
+    thread.start()
+    return [*(other for other in threads if other.is_alive()), thread]
 
 
 def _read(path: str | None) -> str:

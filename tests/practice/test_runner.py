@@ -14,10 +14,12 @@ from typing import Any
 
 import gitlab
 import pytest
+import trustme
 import yaml
 from kubernetes import client, config
 
 from sandbox.eci_node import EciNode
+from sandbox.gitlab.process import GitLab
 from sandbox.practice import PracticeCluster
 from sandbox.runner.process import BINARY_VARIABLE, Runner
 
@@ -62,11 +64,22 @@ class Ended:
 class Bench:
     """A GitLab, a cluster with virtual nodes, and a tag of its own, so that only the runner of this test takes its jobs."""
 
-    def __init__(self, practice: PracticeCluster, node: EciNode, folder: Path) -> None:
+    def __init__(
+        self,
+        practice: PracticeCluster,
+        node: EciNode,
+        folder: Path,
+        *,
+        server: GitLab | None = None,
+        ca: Path | None = None,
+    ) -> None:
         self.practice, self.node, self.folder = practice, node, folder
-        self.gitlab = gitlab.Gitlab(practice.gitlab.url, private_token=practice.gitlab.token("root"))
+        self.server = server or practice.gitlab
+        self.gitlab = gitlab.Gitlab(
+            self.server.url, private_token=self.server.token("root"), ssl_verify=str(ca) if ca else True
+        )
         self.tag = f"t-{uuid.uuid4().hex[:8]}"
-        self.project = self.gitlab.projects.get(practice.gitlab.projects["practice/echo"])
+        self.project = self.gitlab.projects.get(self.server.projects["practice/echo"])
         made = {"runner_type": "instance_type", "description": self.tag, "tag_list": [self.tag], "run_untagged": False}
         answer: Any = self.gitlab.http_post("/user/runners", post_data=made)
         self.runner_id, self.token = int(answer["id"]), str(answer["token"])
@@ -106,7 +119,7 @@ class Bench:
             **(kubernetes or {}),
         }
         lines = [f"concurrent = {concurrent}", "check_interval = 1", "[[runners]]", f'name = "{self.tag}"']
-        lines += [f'url = "{self.practice.gitlab.url}"', f'token = "{self.token}"', 'executor = "kubernetes"']
+        lines += [f'url = "{self.server.url}"', f'token = "{self.token}"', 'executor = "kubernetes"']
         lines += [f"{key} = {value}" for key, value in of_runner.items()]
         lines += ["[runners.feature_flags]", *(f"{key} = {value}" for key, value in (flags or {}).items())]
         lines += ["[runners.kubernetes]", *(f"{key} = {value}" for key, value in of_kubernetes.items())]
@@ -332,6 +345,38 @@ def test_a_namespace_for_each_job(bench: Bench) -> None:
     name = re.search(r"Using Kubernetes namespace: (ci-job-\d+)", job.text)
     assert name is not None
     wait_for("the namespace to go", lambda: name[1] not in bench.practice.kubectl("get", "namespaces"))
+
+
+def test_a_gitlab_with_a_certificate_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    """`tls-ca-file` is trusted by the runner, by git in the pod and by what uploads artifacts."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+    leaf.private_key_pem.write_to_path(tmp_path / "tls.key")
+    options = {"tls_cert": str(tmp_path / "tls.crt"), "tls_key": str(tmp_path / "tls.key")}
+    with GitLab(tmp_path / "gitlab", **options) as server:
+        bench.node.faults.reachable(server.url.removeprefix("https://"))
+        there = Bench(bench.practice, bench.node, tmp_path, server=server, ca=tmp_path / "ca.crt")
+        there.write_config(runner={"tls-ca-file": f'"{tmp_path / "ca.crt"}"'})
+        keep = {"paths": [".gitlab-ci.yml"]}
+        with Runner(there.config, version=NEW):
+            job = there.ended(there.start({"say": {"script": ["true"], "artifacts": keep}}))["say"]
+    assert job.status == "success", job.text
+    assert "201 Created" in job.text
+
+
+def test_jobs_side_by_side(bench: Bench) -> None:
+    """Several jobs at once have a pod, a slot and a trace of their own."""
+    bench.write_config()
+    names = [f"job-{number}" for number in range(3)]
+    with Runner(bench.config, version=NEW):
+        ended = bench.ended(bench.start({name: {"script": [f"echo I am {name}; sleep 2"]} for name in names}))
+    for name, job in ended.items():
+        assert job.status == "success", job.text
+        assert [line for line in job.text.splitlines() if line.startswith("I am")] == [f"I am {name}"]
+    pods = {re.search(r"Running on (\S+) via", job.text)[1] for job in ended.values()}  # type: ignore[index]
+    assert len(pods) == 3
 
 
 def test_secrets_are_masked(bench: Bench) -> None:

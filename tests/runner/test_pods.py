@@ -222,6 +222,14 @@ def test_pod_resources_from_18_10() -> None:
     assert "resources" not in pods.job_pod(section, job(), NEW)["spec"]
 
 
+def test_a_namespace_for_each_job_from_16_10() -> None:
+    """namespace_per_job puts the pod into ci-job-<id> from 16.10, and is ignored before."""
+    section = runner(namespace="ci", namespace_per_job=True)
+    assert pods.job_pod(section, job(id=7), NEW)["metadata"]["namespace"] == "ci-job-7"
+    assert pods.job_pod(section, job(id=7), parse("16.9.0"))["metadata"]["namespace"] == "ci"
+    assert pods.job_pod(runner(), job(), NEW)["metadata"]["namespace"] == "default"
+
+
 def test_keys_of_later_versions_are_ignored() -> None:
     """A key that the version does not know leaves no trace in the pod."""
     section = runner(

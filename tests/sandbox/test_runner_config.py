@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from runbook.runner import keys
+from runbook.runner.keys import Kind
 from runbook.runner.version import parse
+from sandbox.runner import config
 from sandbox.runner.config import ConfigRefused, load, system_id
 
 NEW, OLD = parse("17.9.2"), parse("14.7.1")
@@ -36,8 +39,8 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     """A key that no runner knows is passed over without a word, as in a real one."""
-    config = load(written(tmp_path, GOOD), NEW)
-    assert (config.concurrent, config.check_interval, len(config.runners)) == (4, 3.0, 1)
+    read = load(written(tmp_path, GOOD), NEW)
+    assert (read.concurrent, read.check_interval, len(read.runners)) == (4, 3.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,11 @@ def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
         ('    cpu_request = "2"', '    poll_timeout = "600"'),
         ('    cpu_request = "2"', '    privileged = "true"'),
         ('    cpu_request = "2"', "    poll_timeout = true"),
+        ('    cpu_request = "2"', '    pod_annotations = {"k8s.aliyun.com/eci-max-pending-minute" = 30}'),
+        ('    cpu_request = "2"', "    node_selector = {zone = true}"),
+        ('    cpu_request = "2"', '    volumes = {pvc = [{name = "cache", mount_path = 1}]}'),
+        ('    cpu_request = "2"', '    volumes = {pvc = {name = "cache", mount_path = "/cache"}}'),
+        ('    cpu_request = "2"', "    pull_policy = [1]"),
     ],
 )
 def test_a_wrong_type_refuses_the_whole_file(tmp_path: Path, line: str, wrong: str) -> None:
@@ -112,3 +120,31 @@ def test_real_configurations_are_read(traces: Path) -> None:
             refused.append((path.name, str(error)))
     assert read >= 20
     assert all("incompatible types" in message for _, message in refused), refused
+
+
+KINDS = {
+    "string": Kind.TEXT,
+    "int": Kind.WHOLE,
+    "bool": Kind.TRUTH,
+    "time.Duration": Kind.DURATION,
+    "[]string": Kind.TEXTS,
+    "StringOrArray": Kind.TEXT_OR_TEXTS,
+    "map[string]string": Kind.TEXT_MAP,
+    "map[string]int": Kind.WHOLE_MAP,
+    "map[string]bool": Kind.TRUTH_MAP,
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(config.GLOBAL, keys.GLOBAL), (config.RUNNER, keys.RUNNER), (config.KUBERNETES, keys.KUBERNETES)],
+    ids=["global", "runners", "kubernetes"],
+)
+def test_two_readings_of_the_keys_agree(ours: dict[str, str], theirs: keys.Keys) -> None:
+    """The stand-in's own table and the one that notebook 50 writes by give each key the same type."""
+    differing = {
+        key: (kind, theirs[key].kind.name if key in theirs else "unknown")
+        for key, kind in ours.items()
+        if key not in theirs or theirs[key].kind is not KINDS[kind]
+    }
+    assert differing == {}
