@@ -32,7 +32,7 @@ type ImageCaches struct {
 	clock  PlayedClock
 	build  time.Duration // played, until a cache is ready
 	region string
-	ctx    context.Context
+	ctx    context.Context // of the whole program: caches are built until it ends
 
 	mu    sync.Mutex
 	ready []imageCache // oldest first
@@ -45,17 +45,16 @@ type imageCache struct {
 }
 
 // NewImageCaches makes them; Run installs the custom resource and follows it.
-func NewImageCaches(config *rest.Config, clock PlayedClock, build time.Duration, region string) (*ImageCaches, error) {
+func NewImageCaches(ctx context.Context, config *rest.Config, clock PlayedClock, build time.Duration, region string) (*ImageCaches, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	return &ImageCaches{client: client, clock: clock, build: build, region: region, seen: map[types.UID]string{}}, nil
+	return &ImageCaches{ctx: ctx, client: client, clock: clock, build: build, region: region, seen: map[types.UID]string{}}, nil
 }
 
 // Run installs the definition where it is missing, and builds what is ordered until the context ends.
 func (c *ImageCaches) Run(ctx context.Context) error {
-	c.ctx = ctx
 	if err := c.install(ctx); err != nil {
 		return fmt.Errorf("the ImageCache definition: %w", err)
 	}

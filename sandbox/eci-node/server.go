@@ -79,6 +79,9 @@ func serve(ctx context.Context, o options) error {
 	if err := MemoryLimitsUnavailable(); err != nil {
 		report.MemoryLimits = err.Error()
 	}
+	if err := eci.Caches.Run(ctx); err != nil {
+		return err
+	}
 	for _, zone := range o.Zones {
 		if err := zones.Start(zone); err != nil {
 			return err
@@ -86,9 +89,6 @@ func serve(ctx context.Context, o options) error {
 		report.Nodes = append(report.Nodes, nodePrefix+zone)
 	}
 	if err := NewBinder(eci, zones.Running).Run(ctx); err != nil {
-		return err
-	}
-	if err := eci.Caches.Run(ctx); err != nil {
 		return err
 	}
 	if err := writeJSON(readyFile, report); err != nil {
@@ -135,7 +135,7 @@ func newECI(ctx context.Context, o options) (*ECI, error) {
 	if err := faults.SetStreamEnding(o.StreamEnding); err != nil {
 		return nil, err
 	}
-	caches, err := NewImageCaches(config, clock, o.Pull, o.Region)
+	caches, err := NewImageCaches(ctx, config, clock, o.Pull, o.Region)
 	if err != nil {
 		return nil, err
 	}
