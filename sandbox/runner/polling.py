@@ -186,7 +186,7 @@ class Multi:
                 refusals = refusals + 1 if refused else 0
             if refusals >= int(runner.get("unhealthy_requests_limit") or UNHEALTHY_REQUESTS):
                 self._say(
-                    f"Runner {self._short(runner)} is not healthy and will be disabled for {UNHEALTHY_SECONDS:.0f}s"
+                    f"Runner {self._short(runner)} is unhealthy and will be disabled for {UNHEALTHY_SECONDS:.0f} seconds!"
                 )
                 outdated.wait(UNHEALTHY_SECONDS)
                 refusals = 0
