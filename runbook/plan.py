@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from runbook import html
 from runbook.errors import PlanError
-from runbook.report import STYLE, Check, Report, html_pairs
+from runbook.report import Check, Report
 
 
 class Action(StrEnum):
@@ -27,6 +28,7 @@ class Action(StrEnum):
 _TO_DO = {Action.CREATE: "to create", Action.UPDATE: "to update", Action.DELETE: "to delete", Action.KEEP: "kept"}
 _DONE = {Action.CREATE: "created", Action.UPDATE: "updated", Action.DELETE: "deleted", Action.KEEP: "kept"}
 _MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-"}
+_COLOUR = {Action.CREATE: html.GREEN, Action.UPDATE: html.AMBER, Action.KEEP: html.GREY, Action.DELETE: html.RED}
 
 
 @dataclass(frozen=True)
@@ -127,22 +129,23 @@ class Plan:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        notes = html_pairs(dict(self.notes) | ({"waits for": self.waiting_for} if self.waiting_for else {}))
+        notes = html.pairs(dict(self.notes) | ({"waits for": self.waiting_for} if self.waiting_for else {}))
         blocked = "".join(
-            f"<tr class='rb-fail'><td class='rb-mark'>✘ stop</td><td><b>{escape(check.title)}</b>"
-            f"<pre>{escape(check.observed)}\n{escape(check.remedy)}</pre></td></tr>"
+            html.marked_row(
+                "✘ stop", html.RED, f"<b>{escape(check.title)}</b>{html.soft(check.observed)}{html.pre(check.remedy)}"
+            )
             for check in self.blockers
         )
         rows = "".join(
-            f"<tr class='rb-{change.action.value}'><td class='rb-mark'>{_MARK[change.action]} {change.action.value}</td>"
-            f"<td><b>{escape(change.label)}</b> <span class='rb-seen'>{escape(change.reason)}</span>"
-            f"{_html_diff(change.diff)}</td></tr>"
+            html.marked_row(
+                f"{_MARK[change.action]} {change.action.value}",
+                _COLOUR[change.action],
+                f"<b>{escape(change.label)}</b>{html.soft(change.reason)}{html.diff(change.diff)}",
+            )
             for change in self.changes
         )
-        return (
-            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>{escape(self.title)}: "
-            f"<b>{escape(self.summary)}</b></p>{notes}<table>{blocked}{rows}</table></div>"
-        )
+        title = f"{escape(self.title)}: <b>{escape(self.summary)}</b>"
+        return html.block(notes + html.table(blocked + rows), title=title)
 
 
 def applied_check(plan: Plan, *, dry_run: bool) -> Check:
@@ -169,17 +172,6 @@ def yaml_diff(before: Any, after: Any, name: str = "") -> str:
         return "" if value is None else yaml.safe_dump(value, sort_keys=True, allow_unicode=True)
 
     return unified_diff(text(before), text(after), name)
-
-
-def _html_diff(diff: str) -> str:
-    if not diff:
-        return ""
-    classes = {"+": "rb-add", "-": "rb-del"}
-    lines = [
-        f"<span class='{classes[line[:1]]}'>{escape(line)}</span>" if line[:1] in classes else escape(line)
-        for line in diff.splitlines()
-    ]
-    return "<pre>" + "\n".join(lines) + "</pre>"
 
 
 def change_for(desired: dict[str, Any], live: dict[str, Any] | None, *, reason: str = "") -> Change:

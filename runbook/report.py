@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from html import escape
 
+from runbook import html
 from runbook.errors import TROUBLESHOOTING, ChecksFailed
 
 
@@ -20,6 +21,7 @@ class Status(StrEnum):
 
 
 _MARK = {Status.PASS: "✔", Status.WARN: "!", Status.FAIL: "✘", Status.SKIP: "–"}
+_COLOUR = {Status.PASS: html.GREEN, Status.WARN: html.AMBER, Status.FAIL: html.RED, Status.SKIP: html.GREY}
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,16 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr class='rb-{check.status.value}'><td class='rb-mark'>{_MARK[check.status]} {check.status.value}</td>"
-            f"<td><b>{escape(check.title)}</b>{_html_details(check)}</td></tr>"
+            html.marked_row(
+                f"{_MARK[check.status]} {check.status.value}",
+                _COLOUR[check.status],
+                f"<b>{escape(check.title)}</b>{_html_details(check)}",
+            )
             for check in self.checks
         )
-        facts = html_pairs(self.facts)
-        tone = "pass" if self.ok else "fail"
-        return (
-            f"{STYLE}<div class='rb'><p class='rb-title rb-{tone}'>{escape(self.title)}: "
-            f"<b>{escape(self.verdict)}</b></p>{facts}<table>{rows}</table></div>"
-        )
+        title = f"{escape(self.title)}: <b>{escape(self.verdict)}</b>"
+        colour = _COLOUR[Status.PASS if self.ok else Status.FAIL]
+        return html.block(html.pairs(self.facts) + html.table(rows), title=title, colour=colour)
 
 
 def combined(title: str, reports: Iterable[Report]) -> Report:
@@ -152,12 +154,6 @@ def combined(title: str, reports: Iterable[Report]) -> Report:
     facts = {name: value for report in reports for name, value in report.facts.items()}
     outcome = "; ".join(report.outcome for report in reports if report.outcome)
     return Report(title, [check for report in reports for check in report.checks], facts, outcome)
-
-
-def html_pairs(pairs: Mapping[str, object]) -> str:
-    """Name and value pairs as a small two-column table; empty for no pairs."""
-    rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{_html_text(str(v))}</td></tr>" for k, v in pairs.items())
-    return f"<table class='rb-pairs'>{rows}</table>" if rows else ""
 
 
 def text_pairs(title: str, pairs: Mapping[str, object]) -> str:
@@ -176,43 +172,8 @@ def _indented(text: str, margin: str, label: str = "", first_margin: str | None 
 
 
 def _html_details(check: Check) -> str:
-    parts = [f"<div class='rb-seen'>{_html_text(check.observed)}</div>"] if check.observed else []
+    details = html.soft(check.observed)
     if check.status in (Status.WARN, Status.FAIL):
-        if check.expected:
-            parts.append(f"<div class='rb-seen'>expected: {_html_text(check.expected)}</div>")
-        if check.remedy:
-            parts.append(f"<pre>{escape(check.remedy)}</pre>")
-        parts.append(f"<div class='rb-seen'>read: <code>{escape(check.page)}</code></div>")
-    return "".join(parts)
-
-
-def _html_text(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>" if "\n" in text else escape(text)
-
-
-# One style for every value: JupyterLab's own variables, so that light and dark themes both fit;
-# the fallbacks serve an exported HTML page.
-STYLE = """<style>
-.rb{font-size:13px;line-height:1.45;max-width:72em;color:var(--jp-ui-font-color1,#1a1a1a)}
-.rb table{border-collapse:collapse;margin:.2em 0 .6em!important}
-.rb td,.rb th{text-align:left!important;vertical-align:top;padding:.25em .9em .25em 0;background:none!important}
-.rb tr{background:none!important}
-.rb th{font-weight:normal;color:var(--jp-ui-font-color2,#5a5a5a);white-space:nowrap}
-.rb-title{font-size:15px;margin:.2em 0 .4em;border-left:4px solid;padding-left:.6em}
-.rb-mark{white-space:nowrap;font-weight:600}
-.rb-title.rb-pass,.rb-pass .rb-mark,.rb-create .rb-mark{border-color:#1a7f37;color:#1a7f37}
-.rb-warn .rb-mark,.rb-update .rb-mark{color:#9a6700}
-.rb-title.rb-fail,.rb-fail .rb-mark,.rb-delete .rb-mark{border-color:#cf222e;color:#cf222e}
-.rb-skip .rb-mark,.rb-keep .rb-mark{color:var(--jp-ui-font-color2,#6e6e6e)}
-.rb-title.rb-plain{border-color:#57606a}
-[data-jp-theme-light="false"] .rb .rb-pass .rb-mark,[data-jp-theme-light="false"] .rb .rb-create .rb-mark,
-[data-jp-theme-light="false"] .rb .rb-title.rb-pass{color:#3fb950;border-color:#3fb950}
-[data-jp-theme-light="false"] .rb .rb-warn .rb-mark,[data-jp-theme-light="false"] .rb .rb-update .rb-mark{color:#d29922}
-[data-jp-theme-light="false"] .rb .rb-fail .rb-mark,[data-jp-theme-light="false"] .rb .rb-delete .rb-mark,
-[data-jp-theme-light="false"] .rb .rb-title.rb-fail{color:#f85149;border-color:#f85149}
-.rb-seen{color:var(--jp-ui-font-color2,#5a5a5a)}
-.rb pre{margin:.2em 0;padding:.4em .6em;white-space:pre-wrap;font-family:var(--jp-code-font-family,monospace);background:var(--jp-layout-color2,#f3f3f3);
-color:var(--jp-ui-font-color1,#1a1a1a);border-radius:3px;font-size:12px}
-.rb .rb-add{color:#1a7f37}.rb .rb-del{color:#cf222e}
-[data-jp-theme-light="false"] .rb .rb-add{color:#3fb950}[data-jp-theme-light="false"] .rb .rb-del{color:#f85149}
-</style>"""
+        details += html.soft(f"expected: {check.expected}" if check.expected else "") + html.pre(check.remedy)
+        details += html.soft(f"read: {check.page}")
+    return details

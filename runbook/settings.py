@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +24,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from runbook import quantities
+from runbook import html, quantities
 from runbook.errors import QuantityError, SettingsError
-from runbook.report import STYLE, html_pairs, text_pairs
+from runbook.report import text_pairs
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root: the second place where a relative path is looked up, after the working directory."""
@@ -453,10 +454,7 @@ class Settings(_Card):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return (
-            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>Cluster <b>{self.name}</b></p>"
-            f"{html_pairs(self.summary())}</div>"
-        )
+        return html.block(html.pairs(self.summary()), title=f"Cluster <b>{escape(self.name)}</b>")
 
 
 def json_schema() -> dict[str, Any]:

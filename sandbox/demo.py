@@ -12,15 +12,16 @@ from pathlib import Path
 from sandbox.practice import ROOT, PracticeCluster
 
 FOLDER = ROOT / "var" / "demo"
-ONBOARDING = ROOT / "notebooks" / "onboarding"
+NOTEBOOKS = ROOT / "notebooks"
 
-CHECK, ACCESS, CACHE, REGISTER, CONFIGURE, SMOKE = (
-    "10-check-connection",
-    "20-grant-access",
-    "30-create-cache-volume",
-    "40-register-runner",
-    "50-configure-runner",
-    "80-run-smoke-job",
+START, CHECK, ACCESS, CACHE, REGISTER, CONFIGURE, SMOKE = (
+    "00-start-here",
+    "onboarding/10-check-connection",
+    "onboarding/20-grant-access",
+    "onboarding/30-create-cache-volume",
+    "onboarding/40-register-runner",
+    "onboarding/50-configure-runner",
+    "onboarding/80-run-smoke-job",
 )
 CHANGING = (ACCESS, CACHE, REGISTER, CONFIGURE)
 
@@ -36,7 +37,7 @@ class Pass:
 
 
 PASSES = (
-    Pass("1-dry-run", "a rehearsal changes nothing", (CHECK, *CHANGING, SMOKE), True),
+    Pass("1-dry-run", "a rehearsal changes nothing", (START, CHECK, *CHANGING, SMOKE), True),
     Pass("2-apply", "apply", CHANGING, False),
     Pass("3-apply-again", "the second time there is nothing to change", CHANGING, False),
     Pass("4-smoke-job", "a job proves the runner, which then gets its tags", (SMOKE,), False),
@@ -89,18 +90,18 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     import papermill  # takes a second, so that the practice cluster starts first
     from traitlets.config import Config
 
-    # A kernel of our own needs no TCP port, and has nothing to say beside its notebook.
-    quiet = Config({"KernelManager": {"transport": "ipc"}, "PapermillNotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}})
+    # What a kernel says beside its notebook (that it listens on loopback, that it was shut down) is no news here.
+    quiet = Config({"PapermillNotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}})
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    output = executed / walk.name / f"{notebook}.ipynb"
+    output = executed / walk.name / f"{Path(notebook).name}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
-    parameters = {"cluster": str(card)} | ({} if notebook == CHECK else {"dry_run": walk.dry_run})
+    parameters = {"cluster": str(card)} | ({} if notebook in (START, CHECK) else {"dry_run": walk.dry_run})
     start = time.monotonic()
     ok = True
     try:
         papermill.execute_notebook(
-            ONBOARDING / f"{notebook}.ipynb",
+            NOTEBOOKS / f"{notebook}.ipynb",
             output,
             parameters=parameters,
             cwd=str(ROOT),
@@ -110,7 +111,7 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     except papermill.exceptions.PapermillExecutionError as error:
         ok = False
         print(f"\n{error.ename}: {error.evalue}\n", file=sys.stderr)
-    return Executed(walk.name, notebook, verdict(output), time.monotonic() - start, output, ok)
+    return Executed(walk.name, Path(notebook).name, verdict(output), time.monotonic() - start, output, ok)
 
 
 def verdict(path: Path) -> str:

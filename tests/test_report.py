@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook import report
+from runbook import html, report
 from runbook.errors import ChecksFailed
 from runbook.report import Check, Report, Status, Unknown
 
@@ -104,9 +104,10 @@ def test_the_face_in_jupyterlab_says_the_same() -> None:
     page = Report("Connection", [PASS, WARN, FAIL, SKIP], {"server": "https://x"})._repr_html_()
     seen = Text(page)
     assert seen.balanced
+    colours = {Status.PASS: html.GREEN, Status.WARN: html.AMBER, Status.FAIL: html.RED, Status.SKIP: html.GREY}
     for check in (PASS, WARN, FAIL, SKIP):
         assert check.title in seen.text
-        assert f"rb-{check.status.value}" in page
+        assert colours[check.status] in page
     assert "chronyc makestep" in seen.text
     assert "#node" in seen.text
     assert "https://x" in seen.text
@@ -116,7 +117,7 @@ def test_the_face_in_jupyterlab_says_the_same() -> None:
 def test_what_others_wrote_is_escaped(text: str) -> None:
     """A name or message from outside, whatever it holds, is text in the page, never markup."""
     check = Check.failed("id", text, text, expected=text, remedy=text)
-    for page in (Report(text, [check], {text: text})._repr_html_(), report.html_pairs({text: text})):
+    for page in (Report(text, [check], {text: text})._repr_html_(), html.pairs({text: text})):
         seen = Text(page)
         assert seen.balanced
         assert text in seen.text
@@ -162,4 +163,4 @@ def test_pairs_for_a_terminal() -> None:
         "        2",
         "  long  3",
     ]
-    assert report.html_pairs({}) == ""
+    assert html.pairs({}) == ""

@@ -8,13 +8,13 @@ from decimal import Decimal
 from html import escape
 from typing import Any
 
-from runbook import quantities
+from runbook import html, quantities
 from runbook.eci import charges, prices, specs
 from runbook.eci.charges import ListPrice
 from runbook.eci.prices import PriceRow
 from runbook.eci.specs import Ladder, SpecMatch
 from runbook.quantities import Size
-from runbook.report import STYLE, html_pairs, text_pairs
+from runbook.report import text_pairs
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ class Quote:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        title = f"<p class='rb-title rb-plain'>{escape(self.headline)}</p>"
-        return f"{STYLE}<div class='rb'>{title}{html_pairs(self.pairs)}</div>"
+        return html.block(html.pairs(self.pairs), title=escape(self.headline))
 
 
 def of(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runbook import html
 from runbook.clients import secrets
 from runbook.clients.kubernetes import Cluster, known
 from runbook.clients.permissions import RBAC, Permission
@@ -22,7 +23,7 @@ from runbook.errors import KubernetesError, TimedOut
 from runbook.moments import wait_for
 from runbook.onboarding import role
 from runbook.plan import Action, Change, Plan, change_for
-from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
+from runbook.report import Check, Report, Unknown, text_pairs
 from runbook.settings import Settings
 
 TITLE = "Runner access"
@@ -84,7 +85,7 @@ class Facts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.rows())}</div>"
+        return html.block(html.pairs(self.rows()))
 
 
 def look(client: Cluster, settings: Settings) -> Facts:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from runbook import quantities
+from runbook import html, quantities
 from runbook.errors import QuantityError
 from runbook.onboarding.oss_volume import Manifest, source_of
-from runbook.report import STYLE, Unknown, html_pairs, text_pairs
+from runbook.report import Unknown, text_pairs
 from runbook.settings import Settings
 
 
@@ -51,7 +51,7 @@ class CacheVolumeFacts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
+        return html.block(html.pairs(self.summary()))
 
 
 def _plain(value: object) -> object:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runbook import html
 from runbook.clients import secrets
 from runbook.clients.host_file import HostFile
 from runbook.clients.kubernetes import known
 from runbook.errors import GitLabForbidden, GitLabNotFound
 from runbook.onboarding import registration, runner_section
 from runbook.onboarding.registration import RegisteredRunner, TokenState
-from runbook.report import STYLE, Unknown, html_pairs, text_pairs
+from runbook.report import Unknown, text_pairs
 from runbook.runner.config_toml import Document, Runner
 from runbook.runner.version import Version
 from runbook.runner.version import parse as parse_version
@@ -114,7 +115,7 @@ class Facts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
+        return html.block(html.pairs(self.summary()))
 
 
 # -- look -------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from runbook import html
 from runbook.clients import secrets, tls
 from runbook.clients.kubernetes import Cluster, ServerVersion, known
 from runbook.clients.permissions import Permission, grants
@@ -22,7 +23,7 @@ from runbook.clients.tls import Handshake
 from runbook.eci import vocabulary
 from runbook.moments import duration
 from runbook.onboarding import needs
-from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
+from runbook.report import Check, Report, Unknown, text_pairs
 from runbook.settings import ClusterKind, Settings
 
 TITLE = "Connection"
@@ -212,7 +213,7 @@ class Facts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.rows())}</div>"
+        return html.block(html.pairs(self.rows()))
 
 
 def look(client: Cluster, settings: Settings) -> Facts:

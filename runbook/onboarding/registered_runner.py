@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from runbook import html
 from runbook.errors import PlanError
-from runbook.report import STYLE, Unknown, html_pairs, text_pairs
+from runbook.report import Unknown, text_pairs
 from runbook.settings import Settings
 
 NOTE_LIMIT = 1024
@@ -214,7 +215,7 @@ class RegistrationFacts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
+        return html.block(html.pairs(self.summary()))
 
 
 def _plain(value: object) -> object:

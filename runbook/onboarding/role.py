@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
+from runbook import html
 from runbook.clients.permissions import Permission
-from runbook.report import STYLE, html_pairs, text_pairs
+from runbook.report import text_pairs
 from runbook.runner import version as runner_version
 from runbook.runner.behaviours import Behaviour
 from runbook.runner.version import Version
@@ -108,10 +110,7 @@ class RoleSheet:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return (
-            f"{STYLE}<div class='rb'><p class='rb-title rb-plain'>{self.title}</p>{html_pairs(self.rows())}"
-            f"<p>Left out:</p>{html_pairs(LEFT_OUT)}</div>"
-        )
+        return html.block(html.pairs(self.rows()) + "<p>Left out:</p>" + html.pairs(LEFT_OUT), title=escape(self.title))
 
 
 def smallest(settings: Settings) -> RoleSheet:

@@ -12,10 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from runbook import moments, quantities
+from runbook import html, moments, quantities
 from runbook.eci import charges, specs, vocabulary
 from runbook.errors import SpecError
-from runbook.report import STYLE, Unknown, html_pairs, text_pairs
+from runbook.report import Unknown, text_pairs
 from runbook.runner import job_marks, trace
 from runbook.settings import Settings
 
@@ -224,7 +224,7 @@ class Evidence:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
+        return html.block(html.pairs(self.summary()))
 
 
 def state_of(pod: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import yaml
 
+from runbook import html
 from runbook.eci import quote as quotes
 from runbook.errors import GitLabError
 from runbook.moments import Clock, duration, parse
@@ -24,7 +25,7 @@ from runbook.onboarding.smoke_evidence import ALIAS, MARK, READ, WRITE, Evidence
 from runbook.onboarding.smoke_run import CANCELLATION, COMMIT, ProjectSeen, Task, is_page
 from runbook.plan import Action, Change, Plan, unified_diff, yaml_diff
 from runbook.quantities import Size
-from runbook.report import STYLE, Check, Report, Unknown, html_pairs, text_pairs
+from runbook.report import Check, Report, Unknown, text_pairs
 from runbook.runner.pods import HELPER_IMAGE
 from runbook.settings import Settings
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 TITLE = "Smoke job"
 DEVELOPER = 30
 """GitLab's access level of those who may push branches and start pipelines."""
-
-WARM_UP = 60
-"""Seconds that the service has to answer."""
 
 HEADER = "# Made by the notebook 80-run-smoke-job on a temporary branch, which it removes again.\n"
 
@@ -65,7 +63,7 @@ def pipeline(settings: Settings) -> str:
         "script": [
             say,
             'answers() { ( nc -z -w 2 "$1" "$2" || bash -c "exec 3<>/dev/tcp/$1/$2" ) 2>/dev/null; }',
-            f"tries=0; until answers 127.0.0.1 {smoke.service_port} || [ $tries -ge {WARM_UP} ]; "
+            f"tries=0; until answers 127.0.0.1 {smoke.service_port} || [ $tries -ge {smoke.service_start} ]; "
             "do tries=$((tries+1)); sleep 1; done",
             f"if answers 127.0.0.1 {smoke.service_port}; then say service-local answered; else say service-local silent; fi",
             f"if answers {ALIAS} {smoke.service_port}; then say service-alias answered; else say service-alias silent; fi",
@@ -145,7 +143,7 @@ class Facts:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{STYLE}<div class='rb'>{html_pairs(self.summary())}</div>"
+        return html.block(html.pairs(self.summary()))
 
 
 def _last_seen(contacted: datetime | None) -> str:

@@ -220,7 +220,7 @@ def _service(evidence: Evidence, settings: Settings) -> Check:
     return Check.failed(
         "smoke-service",
         title,
-        f"nothing answered at {where} within a minute",
+        f"nothing answered at {where} within {settings.smoke.service_start} s",
         expected="a service container of the pod that listens there",
         remedy="Does the image start by itself and listen on smoke.service_port? CI_DEBUG_SERVICES shows its output (runner 15.6).",
     )

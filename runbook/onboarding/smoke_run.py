@@ -130,38 +130,38 @@ class _PodWatch:
         self.unknown = version if isinstance(version, Unknown) else None
         self._since = "" if isinstance(version, Unknown) else version
 
-    def step(self) -> None:
-        """Take in what happens in the next second."""
+    def step(self) -> list[dict[str, Any]]:
+        """Take in what happens in the next second; the pods that changed, in each state that they went through."""
         if self.unknown:
             self._clock.sleep(1)
-            return
+            return []
         query = {"watch": "1", "resourceVersion": self._since, "timeoutSeconds": "1", "allowWatchBookmarks": "true"}
         what = Permission("watch", "pods", namespace=self._namespace)
         answer = known(lambda: self._cluster.request("GET", self._path, query, what=what))
         if isinstance(answer, Unknown):
             self.unknown = answer
-            return
-        for line in bytes(answer.data).splitlines():
-            self._take(json.loads(line))
+            return []
+        return [pod for line in bytes(answer.data).splitlines() for pod in self._taken(json.loads(line))]
 
-    def _take(self, change: Mapping[str, Any]) -> None:
-        seen = change["object"]
+    def _taken(self, change: Mapping[str, Any]) -> list[dict[str, Any]]:
         if change["type"] == "ERROR":  # the server has forgotten this version: begin anew
-            self._catch_up()
-            return
-        self._since = seen["metadata"]["resourceVersion"]
+            return self._caught_up()
+        self._since = change["object"]["metadata"]["resourceVersion"]
         if change["type"] == "BOOKMARK":
-            return
-        uid = seen["metadata"]["uid"]
-        self.last[uid] = without_environment(seen)
+            return []
+        pod = without_environment(change["object"])
+        self.last[pod["metadata"]["uid"]] = pod
         if change["type"] == "DELETED":
-            self.deleted.add(uid)
+            self.deleted.add(pod["metadata"]["uid"])
+        return [pod]
 
-    def _catch_up(self) -> None:
+    def _caught_up(self) -> list[dict[str, Any]]:
         self._since = self._version()
-        there = {pod["metadata"]["uid"]: pod for pod in self._cluster.list("Pod", self._namespace)}
-        self.deleted |= set(self.last) - set(there)
-        self.last |= {uid: without_environment(pod) for uid, pod in there.items()}
+        there = [without_environment(pod) for pod in self._cluster.list("Pod", self._namespace)]
+        by_uid = {pod["metadata"]["uid"]: pod for pod in there}
+        self.deleted |= set(self.last) - set(by_uid)
+        self.last |= by_uid
+        return there
 
     def _version(self) -> str:
         what = Permission("list", "pods", namespace=self._namespace)
@@ -190,6 +190,7 @@ class _Run:
         self.followers: dict[int, Follower] = {}
         self.said: dict[str, str] = {}
         self.begun = clock.now()
+        self.made_branch = False
 
     def carry_out(self, leftovers: Sequence[str]) -> Evidence:
         try:
@@ -219,6 +220,7 @@ class _Run:
             "actions": [action],
         }
         self.gitlab.post(f"{self.root}/repository/commits", body, what=f"making the branch {task.branch}")
+        self.made_branch = True
         self.show(f"branch {task.branch} of {project.path}")
         if task.runner.access_level == "ref_protected" and not self._branch_is_protected():
             raise GitLabError(
@@ -249,6 +251,7 @@ class _Run:
         )
         self.begun = self.clock.now()
         self.show(f"pipeline {answer['id']}  {answer['web_url']}")
+        self._take_in_jobs()
 
     # -- following
 
@@ -271,11 +274,10 @@ class _Run:
 
     def _observe(self) -> None:
         """One step: a second of pod changes, then the jobs, then the new lines of their traces."""
-        self.watch.step()
-        self._take_in_jobs()
-        for pod in self.watch.last.values():
+        for pod in self.watch.step():
             if job_of(pod, self.evidence.jobs):
                 self._say(f"pod {pod['metadata']['name']}", state_of(pod))
+        self._take_in_jobs()
 
     def _take_in_jobs(self) -> None:
         path = f"{self.root}/pipelines/{self.evidence.pipeline_id}/jobs"
@@ -295,12 +297,14 @@ class _Run:
             queued=row.get("queued_duration"),
             trace=before.trace if before else "",
         )
-        self._say(job.name, job.status)
+        if not job.finished:
+            self._say(job.name, job.status)
         if job.status == "running" or (job.finished and not (before and before.finished)):
             job = replace(job, trace=self._trace(job.id))
             follower = self.followers.setdefault(job.id, Follower())
             for line in follower.new_lines(job.trace, finished=job.finished):
                 self.show(f"  {job.name} │ {line}")
+        self._say(job.name, job.status)
         return job
 
     def _trace(self, job_id: int) -> str:
@@ -382,7 +386,8 @@ class _Run:
         ]
 
     def _remove_branch(self) -> None:
-        self._delete_branch(self.task.branch)
+        if self.made_branch:
+            self._delete_branch(self.task.branch)
 
     def _delete_branch(self, name: str) -> None:
         try:
