@@ -23,6 +23,7 @@ type ending struct {
 	grace   time.Duration // played; between SIGTERM and SIGKILL
 	deleted bool          // the pod is being deleted
 	silent  bool          // the machine is gone: containers keep the state in which they were last seen
+	streams StreamEnding  // how the streams of a silent end look
 }
 
 func (e ending) Error() string { return firstOf(e.message, e.reason, "the pod is being deleted") }
@@ -287,6 +288,7 @@ func (i *Instance) runningContainers() []*Container {
 // stopContainers asks all to end, waits for the grace period, and then kills.
 func (i *Instance) stopContainers(grace time.Duration) {
 	running := i.runningContainers()
+	defer i.noteEnds()
 	patience, release := context.WithTimeout(context.Background(), i.eci.Clock.Real(grace))
 	defer release()
 	for _, container := range running {
@@ -299,7 +301,16 @@ func (i *Instance) stopContainers(grace time.Duration) {
 		case <-patience.Done():
 			container.Kill()
 		}
-		i.noteEnd(container.Plan.Name, container)
+	}
+}
+
+// noteEnds writes the end of every container whose status still says that it runs.
+func (i *Instance) noteEnds() {
+	status, _ := i.status.Read()
+	for _, seen := range append(status.InitContainerStatuses, status.ContainerStatuses...) {
+		if container := i.container(seen.Name); container != nil && seen.State.Running != nil {
+			i.noteEnd(seen.Name, container)
+		}
 	}
 }
 

@@ -97,9 +97,6 @@ func unreadyMessage(word string, containers []corev1.ContainerStatus, ignored fu
 
 // finalStatus is written once, when nothing of the pod runs any more.
 func finalStatus(status *corev1.PodStatus, now metav1.Time, end ending) {
-	if !end.silent {
-		terminateWaiting(status, now)
-	}
 	status.Phase = end.phase
 	if end.phase == "" {
 		status.Phase = phaseOf(status.ContainerStatuses)
@@ -112,20 +109,6 @@ func finalStatus(status *corev1.PodStatus, now metav1.Time, end ending) {
 	if !end.silent {
 		setCondition(status, now, corev1.ContainersReady, corev1.ConditionFalse, reason, "")
 		setCondition(status, now, corev1.PodReady, corev1.ConditionFalse, reason, "")
-	}
-}
-
-// terminateWaiting ends those containers that were started and whose end was not noted.
-func terminateWaiting(status *corev1.PodStatus, now metav1.Time) {
-	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
-		for n := range list {
-			container := &list[n]
-			if running := container.State.Running; running != nil {
-				container.Ready = false
-				container.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137,
-					Reason: "Error", StartedAt: running.StartedAt, FinishedAt: now, ContainerID: container.ContainerID}}
-			}
-		}
 	}
 }
 

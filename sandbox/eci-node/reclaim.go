@@ -68,14 +68,14 @@ func (i *Instance) releaseAfter(lead time.Duration) {
 		i.eci.Streams.Drop(i.pod.Namespace, i.pod.Name)
 	}
 	at := i.eci.Clock.Now().UTC().Format("2006-01-02T15:04Z")
-	i.stop(ending{phase: corev1.PodFailed, reason: "BidFailed", silent: style != EndingKilled,
+	i.stop(ending{phase: corev1.PodFailed, reason: "BidFailed", silent: true, streams: style,
 		message: "The pod is spot instance, and have been released at " + at})
 }
 
 // streamEnd is what a stream's client is told when the container's side has ended.
 func (i *Instance) streamEnd(err error) error {
 	end := ending{}
-	if errors.As(context.Cause(i.life), &end) && end.silent {
+	if errors.As(context.Cause(i.life), &end) && end.streams == EndingError {
 		return errInstanceLost
 	}
 	return err

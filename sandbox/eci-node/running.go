@@ -164,7 +164,9 @@ func (i *Instance) keep(ctx context.Context, spec corev1.Container, container *C
 		select {
 		case <-container.Done():
 		case <-ctx.Done():
-			return nil // whoever ended the instance stops its containers
+		}
+		if ctx.Err() != nil {
+			return nil // whoever ended the instance stops its containers, and says how they ended
 		}
 		i.noteEnd(spec.Name, container)
 		code := container.Exit().Code

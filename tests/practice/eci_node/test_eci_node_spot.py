@@ -25,7 +25,7 @@ def test_a_reclaimed_spot_instance_is_announced_and_then_bid_failed(stage: Stage
     assert pod["status"]["reason"] == "BidFailed"
     assert pod["status"]["message"].startswith("The pod is spot instance, and have been released at 20")
     assert condition(pod, "ContainerInstanceExpired")["status"] == "True"
-    assert terminated(pod)["exitCode"] == 137
+    assert pod["status"]["containerStatuses"][0]["ready"], "kubectl shows BidFailed beside 1/1, as seen on real ECI"
     stage.event(name, "StopCharge")
 
 
@@ -56,7 +56,7 @@ STREAM_ENDINGS = {
 
 @pytest.mark.parametrize("ending", STREAM_ENDINGS)
 def test_how_a_reclaim_ends_an_exec_is_a_setting(stage: Stage, ending: Any) -> None:
-    """Killed ends with the exit code, error with an error; what dropped looks like is the client's affair."""
+    """Killed ends with the exit code, error with an error; and a connection that is only dropped looks like success."""
     code, words = STREAM_ENDINGS[ending]
     stage.node.faults.stream_ending(ending)
     name = stage.run(annotations=SPOT)
@@ -70,12 +70,10 @@ def test_how_a_reclaim_ends_an_exec_is_a_setting(stage: Stage, ending: Any) -> N
     time.sleep(1)
     stage.node.faults.reclaim("default", name, lead_seconds=1)
     _, stderr = session.communicate(timeout=20)
-    if ending != "dropped":
-        assert session.returncode == code, stderr
-        assert words in stderr
+    assert session.returncode == code, stderr
+    assert words in stderr
     pod = stage.phase(name, "Failed")
     assert pod["status"]["reason"] == "BidFailed"
-    assert bool(terminated(pod)) == (ending == "killed")
 
 
 def test_a_container_out_of_memory_is_oom_killed(stage: Stage) -> None:
