@@ -16,7 +16,7 @@ PRACTICE = (
     "Running on runner-abc-project-5-concurrent-0-k2k2k2k2 via manager-host...\n"
     "\nsection_end:1795523397:prepare_script\r\x1b[0Ksection_start:1795523397:step_script\r\x1b[0K"
     '\x1b[36;1mExecuting "step_script" stage of the job script\x1b[0;m\n'
-    "\x1b[32;1m$ say() { printf 'eci-smoke:%s=%s\\n' \"$1\" \"$2\"; }\x1b[0;m\n"
+    '\x1b[32;1m$ say() { printf \'eci-smoke:%s=%s\\n\' "$1" "$2"; }\x1b[0;m\n'
     "eci-smoke:service=silent\n"
     "eci-smoke:service=answered\n"
     "downloading 10%\rdownloading 100%\n"
@@ -32,7 +32,7 @@ def test_lines_are_what_a_person_reads() -> None:
         "Waiting for pod ci/runner-abc-project-5-concurrent-0-k2k2k2k2 to be running, status is Pending",
         "Running on runner-abc-project-5-concurrent-0-k2k2k2k2 via manager-host...",
         'Executing "step_script" stage of the job script',
-        "$ say() { printf 'eci-smoke:%s=%s\\n' \"$1\" \"$2\"; }",
+        '$ say() { printf \'eci-smoke:%s=%s\\n\' "$1" "$2"; }',
         "eci-smoke:service=silent",
         "eci-smoke:service=answered",
         "downloading 100%",
