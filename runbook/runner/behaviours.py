@@ -76,7 +76,6 @@ class Behaviour(Enum):
     )
     CLAIM_VARIABLES = (16, 3), "variables in the name of a pvc volume are expanded"
     BACKGROUND_DELETION = (16, 4), "pods are deleted with background propagation; before, foreground"
-    ACTIVE_DEADLINE = (16, 5), "activeDeadlineSeconds is the job's timeout and a second"
     EMPTY_DIR_SIZE_LIMIT = (16, 6), "size_limit of empty_dir volumes"
     SERVICE_RESOURCES = (16, 9), "KUBERNETES_SERVICE_* resources inside services[].variables"
     SERVICE_HEALTHCHECK = (16, 9), "HEALTHCHECK_TCP_PORT of a service is awaited"

@@ -341,7 +341,7 @@ class _Job:
             "env": [{"name": row.key, "value": row.value} for row in env],
             "resources": resources,
             "volumeMounts": self.mounts,
-            "securityContext": security.container(self.kubernetes, role),
+            "securityContext": security.container(self.kubernetes, role, self.version),
             "lifecycle": security.camel(self.kubernetes.get("container_lifecycle", {})),
             "stdin": True,
             **self._pull_policy(policies),
@@ -386,7 +386,7 @@ class _Job:
             **self._pull_policy(),
         }
         if self.has(Behaviour.INIT_SECURITY_CONTEXT):
-            container["securityContext"] = security.container(self.kubernetes, "init_permissions")
+            container["securityContext"] = security.container(self.kubernetes, "init_permissions", self.version)
         return [container]
 
     def _services(self) -> list[Row]:

@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from runbook.runner.behaviours import Behaviour
+from runbook.runner.version import Version
+
 DEFAULT_DROP = ("NET_RAW",)
 DNS_POLICIES = {
     "": "ClusterFirst",
@@ -46,8 +49,8 @@ def pod(kubernetes: Mapping[str, Any]) -> dict[str, Any]:
     return _context(kubernetes.get("pod_security_context", {}))
 
 
-def container(kubernetes: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """securityContext of a container; *role* is `build`, `helper`, `service` or `init_permissions`."""
+def container(kubernetes: Mapping[str, Any], role: str, version: Version) -> dict[str, Any]:
+    """securityContext of a container, {} where there is nothing to say; *role* is `build`, `helper`, `service` or `init_permissions`."""
     own = kubernetes.get(f"{role}_container_security_context", {})
     context = _context({key: value for key, value in own.items() if key != "capabilities"})
     for key, field in (("privileged", "privileged"), ("allow_privilege_escalation", "allowPrivilegeEscalation")):
@@ -56,12 +59,13 @@ def container(kubernetes: Mapping[str, Any], role: str) -> dict[str, Any]:
     capabilities = own.get("capabilities", {})
     add = capabilities.get("add", kubernetes.get("cap_add", ()))
     drop = capabilities.get("drop", kubernetes.get("cap_drop", ()))
-    return {**context, "capabilities": _capabilities(add, drop)}
+    made = _capabilities(add, drop, DEFAULT_DROP if Behaviour.DROP_NET_RAW.of(version) else ())
+    return {**context, "capabilities": made} if made else context
 
 
-def _capabilities(add: Any, drop: Any) -> dict[str, list[str]]:
+def _capabilities(add: Any, drop: Any, by_default: tuple[str, ...]) -> dict[str, list[str]]:
     # a capability that is asked for is not dropped by default; one that is dropped explicitly is not added
-    dropped = [*(name for name in DEFAULT_DROP if name not in add and name not in drop), *drop]
+    dropped = [*(name for name in by_default if name not in add and name not in drop), *drop]
     added = [name for name in add if name not in drop]
     return {key: sorted(names) for key, names in (("add", added), ("drop", dropped)) if names}
 

@@ -120,7 +120,9 @@ class AttachStrategy:
             self._executor.trace.warning(f"Getting job pod status {cluster.message(error)}")
             return
         strict = Behaviour.POD_FAILED_IS_SYSTEM_FAILURE.of(self._executor.version)
-        ending = _gone(pod) if strict else None
+        ending = _taken_away(pod) if strict else None
+        if ending is None and Behaviour.OOM_IS_SYSTEM_FAILURE.of(self._executor.version):
+            ending = _container_ended(pod)
         if ending is None and pod.status.phase != "Running":
             text = f'pod "{pod.metadata.name}" status is "{pod.status.phase}"'
             ending = SystemFailure(text) if strict else BuildFailure(text)
@@ -185,15 +187,19 @@ def _exit_code(line: bytes) -> int | None:
         return None
 
 
-def _gone(pod: Any) -> JobEnded | None:
+def _taken_away(pod: Any) -> JobEnded | None:
     """What a runner of 17.9 and later takes for the end of a pod, though it is Running."""
     for condition in pod.status.conditions or ():
         if condition.type == "DisruptionTarget" and condition.status == "True":
-            return SystemFailure(
-                f"pod {shlex.quote(pod.metadata.name)} is disrupted: reason {condition.reason!r}, message {condition.message!r}"
-            )
+            what = f"reason {condition.reason!r}, message {condition.message!r}"
+            return SystemFailure(f"pod {shlex.quote(pod.metadata.name)} is disrupted: {what}")
     if pod.metadata.deletion_timestamp is not None:
         return SystemFailure(f"pod is being deleted: {pod.metadata.namespace}/{pod.metadata.name}")
+    return None
+
+
+def _container_ended(pod: Any) -> JobEnded | None:
+    """`build` or `helper` has ended, which no stage does by itself: killed for memory, most likely (from 17.6)."""
     for status in pod.status.container_statuses or ():
         ended = status.state.terminated if status.state else None
         if status.name in ("build", "helper") and ended is not None:

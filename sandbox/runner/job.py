@@ -179,8 +179,9 @@ class Job:
         succeeded = failure is None
         self._after_script(succeeded)
         after = self._closing_stages(succeeded)
-        if failure or after:
-            raise failure or after  # type: ignore[misc]
+        first = failure or after
+        if first is not None:
+            raise first
 
     def _main_stages(self) -> JobEnded | None:
         try:

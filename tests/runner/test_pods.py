@@ -486,6 +486,7 @@ def test_security_contexts_and_capabilities() -> None:
     assert container(pods.job_pod(runner(), job(), NEW), "helper")["securityContext"] == {
         "capabilities": {"drop": ["NET_RAW"]}
     }
+    assert "securityContext" not in container(pods.job_pod(runner(), job(), parse("13.4.0")), "helper")
 
 
 def test_tolerations_and_affinity() -> None:
