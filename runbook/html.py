@@ -58,12 +58,13 @@ def pre(text: str) -> str:
 
 
 def diff(text: str) -> str:
-    """A unified diff with its added and removed lines in colour."""
+    """A unified diff with its added and removed lines in colour; its two lines of names are left out."""
     if not text:
         return ""
     colours = {"+": GREEN, "-": RED}
     lines = [
         f"<span style='color:{colours[line[:1]]}'>{escape(line)}</span>" if line[:1] in colours else escape(line)
         for line in text.splitlines()
+        if not line.startswith(("--- ", "+++ "))
     ]
     return f"<pre style='{_PRE}'>" + "\n".join(lines) + "</pre>"
