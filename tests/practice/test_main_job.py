@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gitlab
 import pytest
 import yaml
 
@@ -56,9 +58,7 @@ def test_the_second_time_there_is_nothing_to_change(rows: list[Executed]) -> Non
 
 def test_the_runner_takes_the_cards_jobs_afterwards(rows: list[Executed], cluster: PracticeCluster) -> None:
     """After a green smoke job GitLab's runner has the card's tags, is active and unlocked; no branch and no pod is left."""
-    import gitlab
-
-    api = gitlab.Gitlab(cluster.gitlab.url, private_token=cluster.gitlab.token("root"))
+    api = _gitlab(cluster)
     (runner,) = api.runners_all.list(get_all=True)
     runner = api.runners.get(runner.id)
     assert (sorted(runner.tag_list), runner.paused, runner.locked, runner.run_untagged) == (
@@ -69,6 +69,22 @@ def test_the_runner_takes_the_cards_jobs_afterwards(rows: list[Executed], cluste
     )
     assert [branch.name for branch in api.projects.get("practice/smoke").branches.list(get_all=True)] == ["main"]
     assert cluster.kubectl("get", "pods", "--all-namespaces", "--output", "name") == ""
+
+
+def test_the_articles_job_runs_on_the_proved_runner(rows: list[Executed], cluster: PracticeCluster) -> None:
+    """The job that the article of 2020 shows, with its database service and its test report, is green on this runner."""
+    project = _gitlab(cluster).projects.get("practice/article")
+    pipeline = project.pipelines.create({"ref": "main"})
+    deadline = time.monotonic() + 90
+    while pipeline.status not in ("success", "failed", "canceled"):
+        assert time.monotonic() < deadline, pipeline.status
+        time.sleep(0.5)
+        pipeline.refresh()
+    (job,) = pipeline.jobs.list(get_all=True)
+    trace = project.jobs.get(job.id).trace().decode()
+    assert pipeline.status == "success", trace
+    assert "DatabaseTest: 1 test, 0 failed (database at 127.0.0.1:5432)" in trace
+    assert {"archive", "junit"} <= {artifact["file_type"] for artifact in job.artifacts}
 
 
 def test_no_secret_is_in_anything_that_a_run_writes(
@@ -138,6 +154,10 @@ def _papermill(notebook: Path, out: Path, card: Path, *, folder: Path) -> subpro
     )
 
 
+def _gitlab(cluster: PracticeCluster) -> gitlab.Gitlab:
+    return gitlab.Gitlab(cluster.gitlab.url, private_token=cluster.gitlab.token("root"))
+
+
 def _secrets(cluster: PracticeCluster) -> dict[str, str]:
     """Every secret of the practice card by its place, as it would look in plain text or in base64."""
     files = ("gitlab/root-token", "oss/access-key-id", "oss/access-key-secret", "runner/kubernetes-token")
@@ -149,9 +169,7 @@ def _secrets(cluster: PracticeCluster) -> dict[str, str]:
 
 
 def _traces(cluster: PracticeCluster) -> dict[str, str]:
-    import gitlab
-
-    project = gitlab.Gitlab(cluster.gitlab.url, private_token=cluster.gitlab.token("root")).projects.get("practice/smoke")
+    project = _gitlab(cluster).projects.get("practice/smoke")
     jobs = project.jobs.list(get_all=True)
     assert jobs
     return {f"trace of job {job.id}": job.trace().decode() + json.dumps(job.attributes) for job in jobs}
