@@ -90,7 +90,7 @@ class PodSeen:
     @property
     def state(self) -> str:
         """Phase, and what holds it up: `Pending on virtual-kubelet-cn-hangzhou-j, ContainerInstanceCreated: NoStock`."""
-        return state_of(self.manifest)
+        return state_of(self.manifest, gone=self.gone)
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """The condition of that type, or an empty mapping."""
@@ -227,10 +227,11 @@ class Evidence:
         return html.block(html.pairs(self.summary()))
 
 
-def state_of(pod: Mapping[str, Any]) -> str:
-    """A pod's phase, node and what holds it up, in one line."""
+def state_of(pod: Mapping[str, Any], *, gone: bool = False) -> str:
+    """A pod's phase, node and what holds it up, in one line; as in kubectl, one that is being deleted is Terminating."""
     status = pod.get("status") or {}
-    words = [str(status.get("phase") or "Pending")]
+    leaving = "Terminating" if (pod.get("metadata") or {}).get("deletionTimestamp") else ""
+    words = ["Deleted" if gone else leaving or str(status.get("phase") or "Pending")]
     node = (pod.get("spec") or {}).get("nodeName")
     if node:
         words[0] += f" on {node}"

@@ -109,7 +109,7 @@ class Facts:
     available: bool | Unknown
     """Whether the project's jobs may go to our runner."""
     runner_version: str
-    """Of the gitlab-runner program: the card's, else that of the machine that asked for jobs last; empty where none has."""
+    """Of the gitlab-runner program: that of the machine that asked for jobs last, else the card's; empty where neither is."""
     contacted: datetime | None
     """When a gitlab-runner with this runner's token last asked GitLab for a job."""
     lint: LintSeen
@@ -172,7 +172,7 @@ def look(gitlab: GitLabClient, cluster: Cluster, settings: Settings, clock: Cloc
         project=project,
         runner=runner,
         available=_available(gitlab, project, runner) if runner else Unknown("there is no runner yet"),
-        runner_version=settings.runner.version or str(manager.get("version") or ""),
+        runner_version=str(manager.get("version") or settings.runner.version or ""),
         contacted=smoke_run.contacted_at(manager),
         lint=_lint(gitlab, settings, project),
         taken=taken,

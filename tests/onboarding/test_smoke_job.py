@@ -439,6 +439,13 @@ def test_a_pods_state_is_one_line(status: dict[str, Any], spec: dict[str, Any], 
     assert smoke_evidence.state_of({"metadata": {"name": "p"}, "spec": spec, "status": status}) == state
 
 
+def test_a_pod_that_leaves_is_said_to() -> None:
+    """A pod being deleted is Terminating whatever its phase, as in kubectl; afterwards it is Deleted, and why it ended stays."""
+    pod = {"metadata": {"name": "p", "deletionTimestamp": "x"}, "status": {"phase": "Failed", "reason": "BidFailed"}}
+    assert smoke_evidence.state_of(pod) == "Terminating, BidFailed"
+    assert PodSeen(1, pod, gone=True).state == "Deleted, BidFailed"
+
+
 def test_no_stock_has_its_own_advice() -> None:
     """A pipeline that was stopped while ECI had no instance says what to do about stock."""
     pod = manifest(WRITE_ID)

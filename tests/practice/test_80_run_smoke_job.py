@@ -312,6 +312,15 @@ def test_a_refused_pipeline_leaves_nothing(world: World) -> None:
     world.gitlab.delete("/projects/practice%2Fsmoke/repository/branches/eci-smoke-1", what="the branch")
 
 
+def test_a_runner_for_protected_branches_only(world: World) -> None:
+    """Such a runner would never take the job of an unprotected branch: nothing is started, and the wildcard to protect is named."""
+    runner = registration.find(world.gitlab, world.settings)
+    world.gitlab.put(f"/runners/{runner.id}", {"access_level": "ref_protected"}, what="the runner")
+    with pytest.raises(GitLabError) as caught:
+        world.run()
+    assert "Protect the wildcard eci-smoke-*" in str(caught.value)
+
+
 def test_a_branch_that_an_interrupted_run_left_is_removed(world: World) -> None:
     """A temporary branch older than any run is found by its name and its commit, and removed by the next run."""
     world.make_branch("eci-smoke-7", f"{smoke_job.COMMIT}\n\n[skip ci]")
