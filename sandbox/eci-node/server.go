@@ -170,22 +170,34 @@ func findHost(o options) (Host, error) {
 		*path = found
 	}
 	self, err := os.Executable()
-	if err != nil {
-		missing = append(missing, err)
+	if err == nil {
+		host.Self, err = keepProgram(self, filepath.Join(o.Dir, "eci-standin"))
 	}
-	host.Self = self
+	missing = append(missing, err)
 	if o.HelperBinary != "" {
-		path, err := filepath.Abs(o.HelperBinary)
-		if err == nil {
-			_, err = os.Stat(path)
-		}
+		host.HelperBinary, err = keepProgram(o.HelperBinary, filepath.Join(o.Dir, "gitlab-runner-helper"))
 		if err != nil {
 			missing = append(missing, fmt.Errorf("-gitlab-runner-helper: %w", err))
 		}
-		host.HelperBinary = path
 	}
 	missing = append(missing, os.WriteFile(host.BuildScript, []byte(buildScript), 0o755), tryRoot(filepath.Join(o.Dir, "trial")))
 	return host, errors.Join(missing...)
+}
+
+// keepProgram takes a program into this program's own folder, by a link or else a copy: where it was built, a newer
+// build may replace it while pods run.
+func keepProgram(from, to string) (string, error) {
+	if err := removeIfThere(to); err != nil {
+		return "", err
+	}
+	if os.Link(from, to) == nil {
+		return to, nil
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return "", err
+	}
+	return to, os.WriteFile(to, content, 0o755)
 }
 
 // tryRoot makes what every container needs once, so that a machine that does not allow it is told at the start.

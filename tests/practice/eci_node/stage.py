@@ -49,14 +49,20 @@ class Stage:
         done = self.kubectl("apply", "-f", "-", stdin=json.dumps(items))
         assert done.returncode == 0, done.stderr
 
-    def run(self, *command: str, annotations: dict[str, str] | None = None, **spec: Any) -> str:
+    def run(
+        self,
+        *command: str,
+        annotations: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        **spec: Any,
+    ) -> str:
         """Make a pod of one container `build` that runs a command, and return its name; `spec` overrides."""
         self.serial += 1
         name = f"pod-{self.serial}"
         container = {"name": "build", "image": "alpine:3", "command": list(command) or ["sleep", "3600"]}
         container |= spec.pop("container", {})
         body = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]} | spec
-        meta = {"name": name, "namespace": "default", "annotations": annotations or {}}
+        meta = {"name": name, "namespace": "default", "annotations": annotations or {}, "labels": labels or {}}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": body})
         return name
 

@@ -48,6 +48,21 @@ def test_nothing_is_left_after_a_crash(stage: Stage, tmp_path: Path) -> None:
     stage.kubectl("delete", "node", "virtual-kubelet-cn-shanghai-l")
 
 
+def test_nothing_is_left_after_a_stop(stage: Stage, tmp_path: Path) -> None:
+    """A stopped node program ends its pods' processes and leaves neither mounts nor instances."""
+    settings = replace(stage.node.settings, region="cn-shanghai", zones=("cn-shanghai-n",))
+    keys = kubelet_keys(stage.control_plane.keys.folder)
+    folder = tmp_path / "node"
+    with EciNode(stage.program, stage.control_plane.admin, folder, keys, settings):
+        name = stage.run("sleep", "86400", nodeName="virtual-kubelet-cn-shanghai-n")
+        stage.phase(name, "Running")
+        assert processes_mentioning(str(folder))
+    assert processes_mentioning(str(folder)) == []
+    assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    assert not (folder / "instances").exists()
+    stage.kubectl("delete", "node", "virtual-kubelet-cn-shanghai-n")
+
+
 def test_its_own_cluster_role_is_enough(stage: Stage, tmp_path: Path) -> None:
     """With the rights that `eci-node rbac` prints, and no others, a pod runs with token and ConfigMap, is told of, and goes."""
     role = subprocess.run([stage.program, "rbac"], capture_output=True, text=True, check=True).stdout
