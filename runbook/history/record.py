@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
 
-from runbook.eci.endings import End
+from runbook.eci.billing_window import Known as Known
+from runbook.eci.endings import End as End
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,25 +31,6 @@ FORMAT_VERSION = 1
 
 FORMAT_KEY = b"runbook.pod_record.version"
 """Key of FORMAT_VERSION in the metadata of the Arrow schema, and so of every Parquet file."""
-
-
-class Known(StrEnum):
-    """How a moment is known."""
-
-    OBSERVED = "observed"
-    BOUNDED = "bounded"
-    BILLED = "billed"
-    NEVER = "never"
-    UNKNOWN = "unknown"
-
-
-KNOWN_MEANING = {
-    Known.OBSERVED: "the pod, one of its events or GitLab states the moment",
-    Known.BOUNDED: "nobody stated it; the value is the bound that makes the pod's life longest: the earliest possible start, the latest possible end",
-    Known.BILLED: "ECI's own API or the bill states it",
-    Known.NEVER: "it did not happen, or has not happened yet where the record is not final; no value",
-    Known.UNKNOWN: "nothing tells; no value",
-}
 
 
 class Source(StrEnum):
@@ -291,3 +273,41 @@ def newest(records: Iterable[PodRecord]) -> dict[tuple[str, str], PodRecord]:
         if seen is None or precedence(record) >= precedence(seen):
             held[identity(record)] = record
     return held
+
+
+def merged(older: PodRecord, newer: PodRecord) -> PodRecord:
+    """One record from two observations of one pod: the newer one's values where it has some, but no moment known worse than before.
+
+    Raises ValueError where the two are not of one pod.
+    """
+    if identity(older) != identity(newer):
+        raise ValueError(f"not one pod: {identity(older)} and {identity(newer)}")
+    values = msgspec.structs.asdict(older)
+    values |= {name: value for name, value in msgspec.structs.asdict(newer).items() if value not in (None, ())}
+    for moment in MOMENTS:
+        if getattr(older, f"{moment}_at") and _CERTAINTY[_known(older, moment)] >= _CERTAINTY[_known(newer, moment)]:
+            values |= {name: getattr(older, name) for name in _moment_columns(moment)}
+    if list(JobKnown).index(older.job_known) < list(JobKnown).index(newer.job_known):
+        values["job_known"] = older.job_known
+    if older.ended not in _OPEN_ENDS:
+        values |= {name: getattr(older, name) for name in ("ended", "ended_evidence", "failed_container", "exit_code")}
+    values["sources"] = tuple(dict.fromkeys((*older.sources, *newer.sources)))
+    values["final"] = older.final or newer.final
+    values["false_green"] = older.false_green or newer.false_green
+    return PodRecord(**values)
+
+
+MOMENTS = ("created", "scheduled", "billing_start", "pulled", "running", "finished", "deleted")
+"""The moments of a pod's life in their order: `<name>_at`, `<name>_known`."""
+
+_CERTAINTY = {Known.UNKNOWN: 0, Known.NEVER: 0, Known.BOUNDED: 1, Known.OBSERVED: 2, Known.BILLED: 3}
+_OPEN_ENDS = (End.LIVE, End.UNKNOWN, End.DELETED)
+
+
+def _known(record: PodRecord, moment: str) -> Known:
+    return Known(getattr(record, f"{moment}_known"))
+
+
+def _moment_columns(moment: str) -> list[str]:
+    names = (f"{moment}_at", f"{moment}_known", f"{moment}_source")
+    return [name for name in names if name in PodRecord.__struct_fields__]
