@@ -176,9 +176,17 @@ def secrets(configured: World) -> list[str]:
     return [(folder / name).read_text().strip() for name in files]
 
 
-def test_everything_is_proved_by_what_was_seen(world: World) -> None:
+@pytest.fixture(scope="module")
+def green(configured: World) -> tuple[Evidence, Report, str]:
+    """One green run that several tests look at: its evidence, its report, and what it showed while it ran."""
+    configured.unprove()
+    evidence, report = configured.run()
+    return evidence, report, "\n".join(configured.said)
+
+
+def test_everything_is_proved_by_what_was_seen(green: tuple[Evidence, Report, str]) -> None:
     """The evidence of a green run: pods on virtual nodes with instances, 4 vCPU / 8 GiB billed, a cost, cache, service, alias."""
-    evidence, report = world.run()
+    evidence, report, _ = green
     assert report.verdict == "green; the runner is proved"
     assert {check.status for check in report.checks} == {Status.PASS}
     assert isinstance(evidence.pods, tuple)
@@ -193,10 +201,9 @@ def test_everything_is_proved_by_what_was_seen(world: World) -> None:
     json.dumps(evidence.as_dict(), default=str)
 
 
-def test_the_trace_is_followed_while_it_grows(world: World) -> None:
+def test_the_trace_is_followed_while_it_grows(green: tuple[Evidence, Report, str]) -> None:
     """The pod's states and the first job's lines are shown before the second job begins."""
-    world.run()
-    shown = "\n".join(world.said)
+    _, _, shown = green
     begin = shown.index("write-cache │ Running with gitlab-runner")
     assert begin < shown.index("read-cache: running") < shown.index("read-cache │ Running with gitlab-runner")
     assert re.search(r"pod runner-\S+: Pending on virtual-kubelet-\S+, ContainerInstanceCreated: Creating", shown)
@@ -205,7 +212,7 @@ def test_the_trace_is_followed_while_it_grows(world: World) -> None:
 
 def test_the_second_time_there_is_nothing_to_change(world: World) -> None:
     """A proved runner is left alone: no pipeline is started."""
-    world.run()
+    registration.prove(world.gitlab, world.settings, "an-earlier-pipeline")
     count = len(world.gitlab.list("/projects/practice%2Fsmoke/pipelines", what="pipelines"))
     evidence, report = world.run()
     assert report.verdict == "green; nothing to change"
@@ -215,8 +222,7 @@ def test_the_second_time_there_is_nothing_to_change(world: World) -> None:
 
 def test_a_proved_runner_is_proved_again_with_a_borrowed_tag(world: World) -> None:
     """`again` gives the runner its smoke tag for the time of the run, and takes it back."""
-    world.run()
-    before = registration.find(world.gitlab, world.settings)
+    before = registration.prove(world.gitlab, world.settings, "an-earlier-pipeline")
     evidence, report = world.run(again=True)
     assert report.ok, str(report)
     after = registration.find(world.gitlab, world.settings)
