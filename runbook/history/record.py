@@ -42,6 +42,14 @@ class Source(StrEnum):
     FILE = "file"
 
 
+SOURCE_MEANING = {
+    Source.WATCH: "the collector watched the pod and its events",
+    Source.GITLAB: "GitLab's job API",
+    Source.ECI: "ECI's `DescribeContainerGroups`",
+    Source.FILE: "a file of pods that somebody had",
+}
+
+
 class JobKnown(StrEnum):
     """From what it is known whose job a pod ran, the best first."""
 
@@ -87,12 +95,24 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     image: Annotated[str | None, Meaning("Image as it was asked for.", "alpine:3", "spec.containers[].image")] = None
     request_vcpu: Annotated[float | None, Meaning("CPU request.", 1.0, "resources.requests.cpu", "vCPU")] = None
     limit_vcpu: Annotated[float | None, Meaning("CPU limit.", 2.0, "resources.limits.cpu", "vCPU")] = None
-    request_memory_gib: Annotated[float | None, Meaning("Memory request.", 1.0, "resources.requests.memory", "GiB")] = None
+    request_memory_gib: Annotated[float | None, Meaning("Memory request.", 1.0, "resources.requests.memory", "GiB")] = (
+        None
+    )
     limit_memory_gib: Annotated[float | None, Meaning("Memory limit.", 6.0, "resources.limits.memory", "GiB")] = None
     exit_code: Annotated[int | None, Meaning("Exit code of its last end.", 137, "state.terminated.exitCode")] = None
-    reason: Annotated[str | None, Meaning("Reason of its last end or of its waiting.", "OOMKilled", "state.*.reason")] = None
-    started_at: Annotated[datetime | None, Meaning("Its first known start.", datetime(2026, 11, 24, 9, 30, 40, tzinfo=UTC), "state.*.startedAt", "UTC")] = None
-    finished_at: Annotated[datetime | None, Meaning("Its last known end.", datetime(2026, 11, 24, 9, 35, 2, tzinfo=UTC), "state.terminated.finishedAt", "UTC")] = None
+    reason: Annotated[
+        str | None, Meaning("Reason of its last end or of its waiting.", "OOMKilled", "state.*.reason")
+    ] = None
+    started_at: Annotated[
+        datetime | None,
+        Meaning("Its first known start.", datetime(2026, 11, 24, 9, 30, 40, tzinfo=UTC), "state.*.startedAt", "UTC"),
+    ] = None
+    finished_at: Annotated[
+        datetime | None,
+        Meaning(
+            "Its last known end.", datetime(2026, 11, 24, 9, 35, 2, tzinfo=UTC), "state.terminated.finishedAt", "UTC"
+        ),
+    ] = None
 
 
 def _at(minute: int, second: int) -> datetime:
@@ -108,90 +128,257 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- which pod, and who saw it
     cluster: Annotated[str, Meaning("Name of the cluster's card.", "practice", "the card")]
-    pod_uid: Annotated[str, Meaning("UID of the pod; `job:HOST/ID` for a job whose pod nobody saw.", "1b5b30b5-e2b5-4628-9088-1c480dd539a3", "metadata.uid")]
+    pod_uid: Annotated[
+        str,
+        Meaning(
+            "UID of the pod; `job:HOST/ID` for a job whose pod nobody saw.",
+            "1b5b30b5-e2b5-4628-9088-1c480dd539a3",
+            "metadata.uid",
+        ),
+    ]
     namespace: Annotated[str | None, Meaning("Namespace of the pod.", "gitlab", "metadata.namespace")] = None
-    pod_name: Annotated[str | None, Meaning("Name of the pod.", "runner-feas-tok-project-5-concurrent-0ccw28", "metadata.name")] = None
-    node_name: Annotated[str | None, Meaning("Virtual node that ran it.", "virtual-kubelet-cn-hangzhou-j", "spec.nodeName")] = None
+    pod_name: Annotated[
+        str | None, Meaning("Name of the pod.", "runner-feas-tok-project-5-concurrent-0ccw28", "metadata.name")
+    ] = None
+    node_name: Annotated[
+        str | None, Meaning("Virtual node that ran it.", "virtual-kubelet-cn-hangzhou-j", "spec.nodeName")
+    ] = None
     region: Annotated[str | None, Meaning("Region of the instance.", "cn-hangzhou", "zone, else the card", "")] = None
-    zone: Annotated[str | None, Meaning("Zone of the instance.", "cn-hangzhou-j", "eci-instance-zone, else the node's name")] = None
-    sources: Annotated[tuple[Source, ...], Meaning("Who contributed to the record.", ("watch", "gitlab"), "the sources themselves")] = ()
-    final: Annotated[bool, Meaning("Nothing more will be seen of this pod.", True, "the pod is deleted or gone")] = False
-    observed_at: Annotated[datetime, Meaning("When the pod was last seen, by the observer's clock.", _at(35, 4), "the collector", "UTC")] = datetime(1970, 1, 1, tzinfo=UTC)
-    resource_version: Annotated[int, Meaning("Version of the pod object that was seen; 0 where there is none.", 424, "metadata.resourceVersion")] = 0
+    zone: Annotated[
+        str | None, Meaning("Zone of the instance.", "cn-hangzhou-j", "eci-instance-zone, else the node's name")
+    ] = None
+    sources: Annotated[
+        tuple[Source, ...], Meaning("Who contributed to the record.", ("watch", "gitlab"), "the sources themselves")
+    ] = ()
+    final: Annotated[bool, Meaning("Nothing more will be seen of this pod.", True, "the pod is deleted or gone")] = (
+        False
+    )
+    observed_at: Annotated[
+        datetime, Meaning("When the pod was last seen, by the observer's clock.", _at(35, 4), "the collector", "UTC")
+    ] = datetime(1970, 1, 1, tzinfo=UTC)
+    resource_version: Annotated[
+        int, Meaning("Version of the pod object that was seen; 0 where there is none.", 424, "metadata.resourceVersion")
+    ] = 0
 
     # -- whose job
     job_known: Annotated[JobKnown, Meaning("From what the job is known.", "annotation", "see below")] = JobKnown.UNKNOWN
-    gitlab_host: Annotated[str | None, Meaning("Host of the GitLab instance, with its port where it has one.", "gitlab.example.com", "job.runner.gitlab.com/url, CI_SERVER_URL")] = None
+    gitlab_host: Annotated[
+        str | None,
+        Meaning(
+            "Host of the GitLab instance, with its port where it has one.",
+            "gitlab.example.com",
+            "job.runner.gitlab.com/url, CI_SERVER_URL",
+        ),
+    ] = None
     project_id: Annotated[int | None, Meaning("Numeric id of the project.", 5, "annotation, label, or pod name")] = None
-    project_path: Annotated[str | None, Meaning("Path of the project, groups and all.", "grp/sub/demo", "job.runner.gitlab.com/url, ci-project-path")] = None
-    project_namespace: Annotated[str | None, Meaning("Groups of the project.", "grp/sub", "project_path, else a label")] = None
-    pipeline_id: Annotated[int | None, Meaning("Id of the pipeline.", 77, "ci-pipeline-id, CI_PIPELINE_ID, GitLab")] = None
-    job_id: Annotated[int | None, Meaning("Id of the job. Several pods may have the same: a pull or a preparation is tried again.", 106, "annotation, label or variable")] = None
+    project_path: Annotated[
+        str | None,
+        Meaning("Path of the project, groups and all.", "grp/sub/demo", "job.runner.gitlab.com/url, ci-project-path"),
+    ] = None
+    project_namespace: Annotated[
+        str | None, Meaning("Groups of the project.", "grp/sub", "project_path, else a label")
+    ] = None
+    pipeline_id: Annotated[int | None, Meaning("Id of the pipeline.", 77, "ci-pipeline-id, CI_PIPELINE_ID, GitLab")] = (
+        None
+    )
+    job_id: Annotated[
+        int | None,
+        Meaning(
+            "Id of the job. Several pods may have the same: a pull or a preparation is tried again.",
+            106,
+            "annotation, label or variable",
+        ),
+    ] = None
     job_name: Annotated[str | None, Meaning("Name of the job.", "unit tests", "annotation or variable")] = None
     job_stage: Annotated[str | None, Meaning("Stage of the job.", "test", "ci-job-stage, CI_JOB_STAGE")] = None
     job_ref: Annotated[str | None, Meaning("Branch or tag.", "main", "annotation or variable")] = None
-    retry_of: Annotated[int | None, Meaning("Job of the same name and pipeline that this one repeats.", 101, "GitLab")] = None
+    retry_of: Annotated[
+        int | None, Meaning("Job of the same name and pipeline that this one repeats.", 101, "GitLab")
+    ] = None
     job_status: Annotated[str | None, Meaning("GitLab's verdict on the job.", "success", "GitLab")] = None
-    job_failure_reason: Annotated[str | None, Meaning("Why GitLab says the job failed.", "runner_system_failure", "GitLab")] = None
-    job_created_at: Annotated[datetime | None, Meaning("When the job was created.", _at(29, 50), "GitLab", "UTC")] = None
-    job_started_at: Annotated[datetime | None, Meaning("When a runner took the job.", _at(30, 0), "GitLab", "UTC")] = None
+    job_failure_reason: Annotated[
+        str | None, Meaning("Why GitLab says the job failed.", "runner_system_failure", "GitLab")
+    ] = None
+    job_created_at: Annotated[datetime | None, Meaning("When the job was created.", _at(29, 50), "GitLab", "UTC")] = (
+        None
+    )
+    job_started_at: Annotated[datetime | None, Meaning("When a runner took the job.", _at(30, 0), "GitLab", "UTC")] = (
+        None
+    )
     job_finished_at: Annotated[datetime | None, Meaning("When the job ended.", _at(35, 1), "GitLab", "UTC")] = None
-    job_queued_seconds: Annotated[float | None, Meaning("How long the job waited for a runner.", 4.2, "GitLab", "s")] = None
+    job_queued_seconds: Annotated[
+        float | None, Meaning("How long the job waited for a runner.", 4.2, "GitLab", "s")
+    ] = None
 
     # -- which runner
-    runner_name: Annotated[str | None, Meaning("Name of the runner.", "eci-hangzhou", "manager.runner.gitlab.com/name, CI_RUNNER_DESCRIPTION")] = None
+    runner_name: Annotated[
+        str | None,
+        Meaning("Name of the runner.", "eci-hangzhou", "manager.runner.gitlab.com/name, CI_RUNNER_DESCRIPTION"),
+    ] = None
     runner_id: Annotated[int | None, Meaning("GitLab's id of the runner.", 12, "CI_RUNNER_ID, GitLab")] = None
-    runner_id_short: Annotated[str | None, Meaning("The part of the runner's token that may be shown.", "feas-tok", "manager.runner.gitlab.com/id-short, pod name")] = None
-    runner_system_id: Annotated[str | None, Meaning("Machine that the runner manager runs on.", "s_1a2b3c4d5e6f", "GitLab")] = None
-    runner_version: Annotated[str | None, Meaning("Version of the runner.", "14.7.1", "CI_RUNNER_VERSION, GitLab")] = None
-    runner_slot: Annotated[int | None, Meaning("Slot of the runner for this project, used again by later jobs.", 0, "pod name or label")] = None
+    runner_id_short: Annotated[
+        str | None,
+        Meaning(
+            "The part of the runner's token that may be shown.",
+            "feas-tok",
+            "manager.runner.gitlab.com/id-short, pod name",
+        ),
+    ] = None
+    runner_system_id: Annotated[
+        str | None, Meaning("Machine that the runner manager runs on.", "s_1a2b3c4d5e6f", "GitLab")
+    ] = None
+    runner_version: Annotated[str | None, Meaning("Version of the runner.", "14.7.1", "CI_RUNNER_VERSION, GitLab")] = (
+        None
+    )
+    runner_slot: Annotated[
+        int | None, Meaning("Slot of the runner for this project, used again by later jobs.", 0, "pod name or label")
+    ] = None
 
     # -- requested
     image: Annotated[str | None, Meaning("Image of the build container.", "alpine:3", "spec.containers[].image")] = None
-    containers: Annotated[tuple[ContainerRecord, ...], Meaning("The containers, init containers first; columns below.", (), "spec and status")] = ()
-    request_vcpu: Annotated[float | None, Meaning("Sum of the CPU requests of all but init containers.", 1.5, "containers", "vCPU")] = None
-    limit_vcpu: Annotated[float | None, Meaning("Sum of the CPU limits of all but init containers.", 3.0, "containers", "vCPU")] = None
-    request_memory_gib: Annotated[float | None, Meaning("Sum of the memory requests of all but init containers.", 1.5, "containers", "GiB")] = None
-    limit_memory_gib: Annotated[float | None, Meaning("Sum of the memory limits of all but init containers.", 6.5, "containers", "GiB")] = None
-    requested_vcpu: Annotated[float | None, Meaning("CPU that ECI adds up for the pod: limits, else requests, else its default.", 3.25, "runbook.eci.specs", "vCPU")] = None
-    requested_memory_gib: Annotated[float | None, Meaning("Memory that ECI adds up for the pod, likewise.", 7.5, "runbook.eci.specs", "GiB")] = None
+    containers: Annotated[
+        tuple[ContainerRecord, ...],
+        Meaning("The containers, init containers first; columns below.", (), "spec and status"),
+    ] = ()
+    request_vcpu: Annotated[
+        float | None, Meaning("Sum of the CPU requests of all but init containers.", 1.5, "containers", "vCPU")
+    ] = None
+    limit_vcpu: Annotated[
+        float | None, Meaning("Sum of the CPU limits of all but init containers.", 3.0, "containers", "vCPU")
+    ] = None
+    request_memory_gib: Annotated[
+        float | None, Meaning("Sum of the memory requests of all but init containers.", 1.5, "containers", "GiB")
+    ] = None
+    limit_memory_gib: Annotated[
+        float | None, Meaning("Sum of the memory limits of all but init containers.", 6.5, "containers", "GiB")
+    ] = None
+    requested_vcpu: Annotated[
+        float | None,
+        Meaning(
+            "CPU that ECI adds up for the pod: limits, else requests, else its default.",
+            3.25,
+            "runbook.eci.specs",
+            "vCPU",
+        ),
+    ] = None
+    requested_memory_gib: Annotated[
+        float | None, Meaning("Memory that ECI adds up for the pod, likewise.", 7.5, "runbook.eci.specs", "GiB")
+    ] = None
 
     # -- billed
-    instance_id: Annotated[str | None, Meaning("ECI instance, the key to API and bill; None where none was made.", "eci-bp1gvcwdkv4r89rcsgds", "eci-instance-id")] = None
-    instance_spec: Annotated[str | None, Meaning("What is billed: vCPU and memory, or an ECS type.", "4.0-8.0Gi", "eci-instance-spec")] = None
-    billed_vcpu: Annotated[float | None, Meaning("vCPU of the billed spec.", 4.0, "eci-instance-cpu, eci-instance-spec", "vCPU")] = None
-    billed_memory_gib: Annotated[float | None, Meaning("Memory of the billed spec.", 8.0, "eci-instance-mem, eci-instance-spec", "GiB")] = None
-    ecs_type: Annotated[str | None, Meaning("ECS type by which the instance is billed; None where by vCPU and memory.", "ecs.c6.large", "eci-instance-spec")] = None
-    compute_category: Annotated[str | None, Meaning("`economy` or `general`; None where the pod does not say.", "economy", "eci-instance-compute-category")] = None
-    spot: Annotated[bool | None, Meaning("A spot instance. False where spot was asked for and pay-as-you-go was taken.", True, "eci-spot-strategy, SpotDegraded, ECI")] = None
-    extra_ephemeral_gib: Annotated[float | None, Meaning("Ephemeral storage above the free 30 GiB.", 20.0, "eci-extra-ephemeral-storage", "GiB")] = None
-    image_cache_hit: Annotated[bool | None, Meaning("An image cache was used.", True, "eci-matched-image-cache, events")] = None
-    image_cache_id: Annotated[str | None, Meaning("The image cache that was used.", "imc-wz9dxo0xw2w9q4s6wnf1", "eci-matched-image-cache")] = None
+    instance_id: Annotated[
+        str | None,
+        Meaning(
+            "ECI instance, the key to API and bill; None where none was made.",
+            "eci-bp1gvcwdkv4r89rcsgds",
+            "eci-instance-id",
+        ),
+    ] = None
+    instance_spec: Annotated[
+        str | None, Meaning("What is billed: vCPU and memory, or an ECS type.", "4.0-8.0Gi", "eci-instance-spec")
+    ] = None
+    billed_vcpu: Annotated[
+        float | None, Meaning("vCPU of the billed spec.", 4.0, "eci-instance-cpu, eci-instance-spec", "vCPU")
+    ] = None
+    billed_memory_gib: Annotated[
+        float | None, Meaning("Memory of the billed spec.", 8.0, "eci-instance-mem, eci-instance-spec", "GiB")
+    ] = None
+    ecs_type: Annotated[
+        str | None,
+        Meaning(
+            "ECS type by which the instance is billed; None where by vCPU and memory.",
+            "ecs.c6.large",
+            "eci-instance-spec",
+        ),
+    ] = None
+    compute_category: Annotated[
+        str | None,
+        Meaning("`economy` or `general`; None where the pod does not say.", "economy", "eci-instance-compute-category"),
+    ] = None
+    spot: Annotated[
+        bool | None,
+        Meaning(
+            "A spot instance. False where spot was asked for and pay-as-you-go was taken.",
+            True,
+            "eci-spot-strategy, SpotDegraded, ECI",
+        ),
+    ] = None
+    extra_ephemeral_gib: Annotated[
+        float | None, Meaning("Ephemeral storage above the free 30 GiB.", 20.0, "eci-extra-ephemeral-storage", "GiB")
+    ] = None
+    image_cache_hit: Annotated[
+        bool | None, Meaning("An image cache was used.", True, "eci-matched-image-cache, events")
+    ] = None
+    image_cache_id: Annotated[
+        str | None, Meaning("The image cache that was used.", "imc-wz9dxo0xw2w9q4s6wnf1", "eci-matched-image-cache")
+    ] = None
 
     # -- the moments
-    created_at: Annotated[datetime | None, Meaning("The pod was created.", _at(30, 2), "metadata.creationTimestamp", "UTC")] = None
+    created_at: Annotated[
+        datetime | None, Meaning("The pod was created.", _at(30, 2), "metadata.creationTimestamp", "UTC")
+    ] = None
     created_known: Annotated[Known, Meaning("How `created_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    scheduled_at: Annotated[datetime | None, Meaning("It was given to a virtual node.", _at(30, 3), "condition PodScheduled", "UTC")] = None
+    scheduled_at: Annotated[
+        datetime | None, Meaning("It was given to a virtual node.", _at(30, 3), "condition PodScheduled", "UTC")
+    ] = None
     scheduled_known: Annotated[Known, Meaning("How `scheduled_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    billing_start_at: Annotated[datetime | None, Meaning("ECI's state became Pending: billing began.", _at(30, 10), "derived: no field states it", "UTC")] = None
-    billing_start_known: Annotated[Known, Meaning("How `billing_start_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    billing_start_source: Annotated[str | None, Meaning("From what `billing_start_at` is derived.", "condition ContainerInstanceCreated", "runbook.eci.billing_window")] = None
-    pulled_at: Annotated[datetime | None, Meaning("The last image was there.", _at(30, 38), "events Pulled", "UTC")] = None
+    billing_start_at: Annotated[
+        datetime | None,
+        Meaning("ECI's state became Pending: billing began.", _at(30, 10), "derived: no field states it", "UTC"),
+    ] = None
+    billing_start_known: Annotated[Known, Meaning("How `billing_start_at` is known.", "observed", "see below")] = (
+        Known.UNKNOWN
+    )
+    billing_start_source: Annotated[
+        str | None,
+        Meaning(
+            "From what `billing_start_at` is derived.",
+            "condition ContainerInstanceCreated",
+            "runbook.eci.billing_window",
+        ),
+    ] = None
+    pulled_at: Annotated[datetime | None, Meaning("The last image was there.", _at(30, 38), "events Pulled", "UTC")] = (
+        None
+    )
     pulled_known: Annotated[Known, Meaning("How `pulled_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    running_at: Annotated[datetime | None, Meaning("The first container that is no init container ran.", _at(30, 40), "containerStatuses[].state", "UTC")] = None
+    running_at: Annotated[
+        datetime | None,
+        Meaning("The first container that is no init container ran.", _at(30, 40), "containerStatuses[].state", "UTC"),
+    ] = None
     running_known: Annotated[Known, Meaning("How `running_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    finished_at: Annotated[datetime | None, Meaning("Nothing of it ran any more: billing ended.", _at(35, 2), "event StopCharge, containers", "UTC")] = None
+    finished_at: Annotated[
+        datetime | None,
+        Meaning("Nothing of it ran any more: billing ended.", _at(35, 2), "event StopCharge, containers", "UTC"),
+    ] = None
     finished_known: Annotated[Known, Meaning("How `finished_at` is known.", "observed", "see below")] = Known.UNKNOWN
-    finished_source: Annotated[str | None, Meaning("From what `finished_at` is derived.", "event StopCharge", "runbook.eci.billing_window")] = None
-    deleted_at: Annotated[datetime | None, Meaning("The pod's object was deleted.", _at(35, 3), "watch, metadata.deletionTimestamp", "UTC")] = None
+    finished_source: Annotated[
+        str | None, Meaning("From what `finished_at` is derived.", "event StopCharge", "runbook.eci.billing_window")
+    ] = None
+    deleted_at: Annotated[
+        datetime | None,
+        Meaning("The pod's object was deleted.", _at(35, 3), "watch, metadata.deletionTimestamp", "UTC"),
+    ] = None
     deleted_known: Annotated[Known, Meaning("How `deleted_at` is known.", "observed", "see below")] = Known.UNKNOWN
 
     # -- how it ended
-    ended: Annotated[End, Meaning("How the pod's life ended; whether the job succeeded is `job_status`.", "deleted", "see below")] = End.UNKNOWN
-    ended_evidence: Annotated[str | None, Meaning("What the pod showed of it.", "status.reason BidFailed", "runbook.eci.endings")] = None
-    failed_container: Annotated[str | None, Meaning("The container that failed first.", "build", "containerStatuses")] = None
+    ended: Annotated[
+        End, Meaning("How the pod's life ended; whether the job succeeded is `job_status`.", "deleted", "see below")
+    ] = End.UNKNOWN
+    ended_evidence: Annotated[
+        str | None, Meaning("What the pod showed of it.", "status.reason BidFailed", "runbook.eci.endings")
+    ] = None
+    failed_container: Annotated[
+        str | None, Meaning("The container that failed first.", "build", "containerStatuses")
+    ] = None
     exit_code: Annotated[int | None, Meaning("Its exit code.", 137, "containerStatuses")] = None
-    false_green: Annotated[bool, Meaning("GitLab says *success*, and the pod was reclaimed, lost or evicted: no proof that the script ran to its end.", False, "job_status and ended")] = False
+    false_green: Annotated[
+        bool,
+        Meaning(
+            "GitLab says *success*, and the pod was reclaimed, lost or evicted: no proof that the script ran to its end.",
+            False,
+            "job_status and ended",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
