@@ -123,6 +123,7 @@ def _built(program: Program, step: str, say: Callable[[str], None]) -> Path:
     source = HERE / program.module
     target = cache_folder() / "bin" / f"{program.name}-{_fingerprint(program)}"
     if target.exists():
+        os.utime(target)  # in use: see _forget_unused
         return target
     with _lock(target.parent / f".{program.name}.lock"):
         if target.exists():  # another process built it while we waited
@@ -143,11 +144,17 @@ def _built(program: Program, step: str, say: Callable[[str], None]) -> Path:
                 remedy="The modules come from Go's module proxy: check GOPROXY and the network, then run again.",
             )
         part.rename(target)
-        for older in target.parent.glob(f"{program.name}-*"):
-            if older != target and re.fullmatch(rf"{re.escape(program.name)}-[0-9a-f]{{12}}", older.name):
-                older.unlink()
+        _forget_unused(target)
         say(f"{step} {program.name} built in {time.monotonic() - start:.0f} s")
     return target
+
+
+def _forget_unused(target: Path) -> None:
+    """Remove builds of the same program that nobody has used for a month; a younger one may be running elsewhere."""
+    month_ago = time.time() - 30 * 86400
+    for older in target.parent.glob(f"{target.name.rpartition('-')[0]}-*"):
+        if re.fullmatch(r".+-[0-9a-f]{12}", older.name) and older.stat().st_mtime < month_ago:
+            older.unlink()
 
 
 def _fingerprint(program: Program) -> str:
