@@ -60,6 +60,7 @@ def test_nothing_is_left_after_a_stop(stage: Stage, tmp_path: Path) -> None:
     assert processes_mentioning(str(folder)) == []
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
     assert not (folder / "instances").exists()
+    stage.kubectl("delete", "pod", name, "--force", "--grace-period=0")  # no node is there to confirm its end
     stage.kubectl("delete", "node", "virtual-kubelet-cn-shanghai-n")
 
 
