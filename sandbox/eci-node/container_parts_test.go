@@ -32,7 +32,7 @@ func TestImagesAreFoundByTheLastPartOfTheirName(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		} else {
-			got = image.Entrypoint[0]
+			got = image.CommandLine(nil, nil)[0]
 		}
 		if !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -155,6 +155,25 @@ func TestBucketsFailWhereOSSWould(t *testing.T) {
 				t.Errorf("the folder is %s", folder)
 			}
 		})
+	}
+}
+
+// A container's command replaces the entry point, its args replace the image's command.
+func TestCommandLinesAreCombinedAsKubernetesDoes(t *testing.T) {
+	image := Image{Entrypoint: []string{"entry"}, Cmd: []string{"cmd"}}
+	rows := []struct {
+		command, args []string
+		want          string
+	}{
+		{nil, nil, "entry cmd"},
+		{nil, []string{"arg"}, "entry arg"},
+		{[]string{"own"}, nil, "own"},
+		{[]string{"own"}, []string{"arg"}, "own arg"},
+	}
+	for _, row := range rows {
+		if got := strings.Join(image.CommandLine(row.command, row.args), " "); got != row.want {
+			t.Errorf("%v %v: got %q, want %q", row.command, row.args, got, row.want)
+		}
 	}
 }
 

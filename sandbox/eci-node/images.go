@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,8 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // Image is what a container image stands for on the practice node: the host's own programs, with the entry point
 // that the real image has, and what is laid over them.
 type Image struct {
-	Entrypoint []string          // used where the container names no command
+	Entrypoint []string          // used where the container names no command; its args follow
+	Cmd        []string          // follows the entry point where the container names no args either
 	Env        map[string]string // as the real image sets it
 	Helper     bool              // gets GitLab's helper programs in /usr/bin
 	SizeBytes  int64             // of the compressed image, as the Pulled event tells it (an order of magnitude)
@@ -28,22 +30,22 @@ type imageRow struct {
 const mebibyte = 1 << 20
 
 var (
-	shellImage = Image{Entrypoint: []string{"sh"}, SizeBytes: 30 * mebibyte}
-	bashImage  = Image{Entrypoint: []string{"bash"}, SizeBytes: 60 * mebibyte}
-	builder    = Image{Entrypoint: []string{"sh"}, SizeBytes: 220 * mebibyte}
+	shellImage = Image{Cmd: []string{"sh"}, SizeBytes: 30 * mebibyte}
+	bashImage  = Image{Cmd: []string{"bash"}, SizeBytes: 60 * mebibyte}
+	builder    = Image{Cmd: []string{"sh"}, SizeBytes: 220 * mebibyte}
 )
 
 // imageTable is read from top to bottom; the first pattern that fits decides.
 var imageTable = []imageRow{
-	{"gitlab-runner-helper*", Image{Entrypoint: []string{"sh"}, Helper: true, SizeBytes: 28 * mebibyte}},
-	{"*helper", Image{Entrypoint: []string{"sh"}, Helper: true, SizeBytes: 28 * mebibyte}},
+	{"gitlab-runner-helper*", Image{Cmd: []string{"sh"}, Helper: true, SizeBytes: 28 * mebibyte}},
+	{"*helper", Image{Cmd: []string{"sh"}, Helper: true, SizeBytes: 28 * mebibyte}},
 	{"postgres*", Image{Entrypoint: serviceCommand("postgres"), SizeBytes: 150 * mebibyte}},
 	{"redis*", Image{Entrypoint: serviceCommand("redis"), SizeBytes: 45 * mebibyte}},
 	{"nginx*", Image{Entrypoint: serviceCommand("http"), SizeBytes: 70 * mebibyte}},
-	{"python*", Image{Entrypoint: []string{"python3"}, SizeBytes: 50 * mebibyte}},
-	{"node", Image{Entrypoint: []string{"node"}, SizeBytes: 45 * mebibyte}},
-	{"alpine*", Image{Entrypoint: []string{"sh"}, SizeBytes: 4 * mebibyte}},
-	{"busybox*", Image{Entrypoint: []string{"sh"}, SizeBytes: 2 * mebibyte}},
+	{"python*", Image{Cmd: []string{"python3"}, SizeBytes: 50 * mebibyte}},
+	{"node", Image{Cmd: []string{"node"}, SizeBytes: 45 * mebibyte}},
+	{"alpine*", Image{Cmd: []string{"sh"}, SizeBytes: 4 * mebibyte}},
+	{"busybox*", Image{Cmd: []string{"sh"}, SizeBytes: 2 * mebibyte}},
 	{"debian*", bashImage}, {"ubuntu*", bashImage}, {"centos*", bashImage}, {"fedora*", bashImage},
 	{"rockylinux*", bashImage}, {"almalinux*", bashImage}, {"alinux*", bashImage}, {"bash*", bashImage},
 	{"openjdk*", builder}, {"eclipse-temurin*", builder}, {"maven*", builder}, {"gradle*", builder},
@@ -109,4 +111,15 @@ func fullImageName(name string) string {
 func imageID(name string) string {
 	reference := parseImageName(name)
 	return fmt.Sprintf("%s/%s@sha256:%x", reference.host, reference.repository, sha256.Sum256([]byte(fullImageName(name))))
+}
+
+// CommandLine combines the image's entry point and command with the container's, as Kubernetes does.
+func (i Image) CommandLine(command, args []string) []string {
+	switch {
+	case len(command) > 0:
+		return append(slices.Clone(command), args...)
+	case len(args) > 0:
+		return append(slices.Clone(i.Entrypoint), args...)
+	}
+	return append(slices.Clone(i.Entrypoint), i.Cmd...)
 }

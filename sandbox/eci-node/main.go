@@ -50,10 +50,10 @@ func run(arguments []string) error {
 		case "match":
 			return match(os.Stdin, os.Stdout)
 		case "service":
-			if len(arguments) != 2 {
+			if len(arguments) < 2 {
 				return errors.New("usage: eci-node service postgres|redis|http")
 			}
-			return runService(arguments[1])
+			return runService(arguments[1]) // options of the service that is played may follow
 		}
 	}
 	options, err := parseOptions(arguments)

@@ -289,13 +289,9 @@ func (i *Instance) plan(ctx context.Context, spec corev1.Container) (ContainerPl
 	if err != nil {
 		return ContainerPlan{}, err
 	}
-	command := append([]string{}, spec.Command...)
-	if len(command) == 0 {
-		command = append(command, image.Entrypoint...)
-	}
 	plan := ContainerPlan{
 		Name: spec.Name, Image: image, Environment: environment, Mounts: mounts,
-		Command:    expandAll(append(command, spec.Args...), environment),
+		Command:    expandAll(image.CommandLine(spec.Command, spec.Args), environment),
 		WorkingDir: spec.WorkingDir, Stdin: spec.Stdin, StdinOnce: spec.StdinOnce, TTY: spec.TTY,
 		MemoryBytes: spec.Resources.Limits.Memory().Value(),
 	}
