@@ -1,3 +1,5 @@
+// Alibaba's virtual nodes, played. virtual-kubelet asks for Kubernetes 0.35; it works with 0.36 as long as
+// k8s.io/apiserver, which it only touches indirectly, is of the same version as the other modules.
 module eci-node
 
 go 1.26.0
