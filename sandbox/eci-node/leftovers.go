@@ -76,9 +76,10 @@ func clearLeftovers(dir string) error {
 	return nil
 }
 
-// lockFolder makes sure that one node program at a time works in a folder; the lock goes with the process.
+// lockFolder makes sure that one node program at a time works in a folder; the lock goes with the process. Nobody else
+// may look into the folder: pods' Secrets lie in it.
 func lockFolder(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeFolder(dir, 0o700); err != nil {
 		return nil, err
 	}
 	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
