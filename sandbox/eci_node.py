@@ -7,6 +7,7 @@ times as fast as real time from the moment of its start.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -122,7 +123,8 @@ class EciNode:
 
     def kill(self) -> None:
         """End the program at once, as a crash would. `start` of a new EciNode in the same folder cleans up after it."""
-        self._process.stop(grace=0)
+        self._process.signal(signal.SIGKILL)
+        self._process.stop()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -164,3 +164,34 @@ def test_foreign_finalizers_and_labels_survive(stage: Stage) -> None:
     assert (meta["labels"]["added"], meta["annotations"]["added"]) == ("yes", "yes")
     assert meta["finalizers"] == ["example.com/keep"]
     stage.kubectl("patch", "pod", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
+@pytest.mark.parametrize("propagation", ["foreground", "background"])
+def test_a_deletion_ends_whatever_its_propagation(stage: Stage, propagation: str) -> None:
+    """Foreground, which older runners ask for, puts a finalizer on the pod; it goes all the same, and at once."""
+    name = stage.run()
+    stage.phase(name, "Running")
+    start = time.monotonic()
+    assert stage.kubectl("delete", "pod", name, f"--cascade={propagation}").returncode == 0
+    assert stage.pod(name) == {}
+    assert time.monotonic() - start < 5
+
+
+def test_a_pending_pod_can_be_deleted(stage: Stage) -> None:
+    """Deleted while it waits for stock, a pod goes without ever having had an instance."""
+    stage.node.faults.no_stock()
+    name = stage.run()
+    stage.event(name, "NoStock")
+    start = time.monotonic()
+    assert stage.kubectl("delete", "pod", name).returncode == 0
+    assert time.monotonic() - start < 5
+    assert "StopCharge" not in [event["reason"] for event in stage.events(name)]
+
+
+def test_an_init_container_can_be_deleted_away(stage: Stage) -> None:
+    """Deleted while an init container runs, the pod goes and nothing of it runs on."""
+    init = [{"name": "long", "image": "alpine", "command": ["sleep", "86399"]}]
+    name = stage.run(initContainers=init)
+    stage.wait(name, lambda pod: "running" in pod["status"]["initContainerStatuses"][0]["state"])
+    assert stage.kubectl("delete", "pod", name).returncode == 0
+    assert stage.node.faults.state()["instances"] == []
