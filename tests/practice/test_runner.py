@@ -473,7 +473,7 @@ def test_a_canceled_job_stops(bench: Bench) -> None:
         assert pipeline.status == "canceled"
 
 
-# --- an instance that is taken away (practice-cluster.md's table; runs of real binaries) ------------------------------
+# --- an instance that is taken away (as seen with real 14.7.1 and 13.6.0; newer ones from their source) -----------------
 
 SCRIPT, SYSTEM = "script_failure", "runner_system_failure"
 RECLAIMS = [
