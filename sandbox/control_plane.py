@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import shutil
+import signal
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ class ControlPlane:
         return path
 
     def _run(self, name: str, arguments: Sequence[str]) -> Process:
-        process = Process(name, [self.programs[name], *arguments], log=self.folder / "log" / f"{name}.log").start()
+        log = self.folder / "log" / f"{name}.log"
+        # Without its etcd a kube-apiserver never ends by SIGTERM, and when our process is gone, so is etcd.
+        process = Process(name, [self.programs[name], *arguments], log=log, orphaned=signal.SIGKILL).start()
         self._processes.append(process)
         return process
 

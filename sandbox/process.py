@@ -37,14 +37,24 @@ def free_ports(count: int) -> list[int]:
 class Process:
     """One child process with its log.
 
-    It gets SIGTERM when the process that started it ends in any way, so nothing outlives an interrupted test run.
+    It gets `orphaned` when the process that started it ends in any way, so nothing outlives an interrupted test run:
+    SIGTERM where there is something to tidy, SIGKILL where an orderly end would wait for somebody who is gone as well.
     """
 
-    def __init__(self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        orphaned: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name = name
         self.argv = [str(part) for part in argv]
         self.log = log
         self.env = dict(env) if env is not None else None
+        self.orphaned = orphaned
         self._child: subprocess.Popen[bytes] | None = None
         self._log_file: IO[bytes] | None = None
 
@@ -69,7 +79,7 @@ class Process:
             stderr=subprocess.STDOUT,
             env=self.env,
             start_new_session=True,  # Ctrl-C reaches the practice cluster once, which then stops everything in order
-            preexec_fn=lambda: _die_with(parent),
+            preexec_fn=lambda: _die_with(parent, self.orphaned),
         )
         return self
 
@@ -112,8 +122,8 @@ class Process:
             self._log_file.close()
 
 
-def _die_with(parent: int) -> None:
-    """Runs in the child before exec: ask the kernel for SIGTERM at the parent's end, or end if that is past."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def _die_with(parent: int, orphaned: signal.Signals) -> None:
+    """Runs in the child before exec: ask the kernel for a signal at the parent's end, or end if that is past."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, orphaned, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

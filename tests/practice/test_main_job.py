@@ -142,6 +142,26 @@ def test_nothing_is_left_when_it_stops(tmp_path: Path) -> None:
     assert not cluster.folder.exists()
 
 
+def test_nothing_runs_on_when_it_is_killed(tmp_path: Path) -> None:
+    """`kill -9` of the process that holds a practice cluster takes all of its programs along."""
+    folder = tmp_path / "cluster"
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "run", "--dir", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert any("Ctrl-C" in line for line in holder.stdout)
+    assert len(_processes_of(folder)) > 5
+    holder.kill()
+    holder.wait()
+    deadline = time.monotonic() + 15
+    while _processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert _processes_of(folder) == []
+
+
 def _papermill(notebook: Path, out: Path, card: Path, *, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PAPERMILL, str(notebook), str(out), "-p", "cluster", str(card), "--no-progress-bar"],
