@@ -1,9 +1,9 @@
 """When billing of a pod began and ended, and from what that is known.
 
 ECI charges from the moment its own state becomes Pending (the instance exists, images are pulled) until Succeeded or
-Failed; looking for an instance is free (https://help.aliyun.com/zh/eci/user-guide/lifecycle-of-an-elastic-container-instance-2,
-https://help.aliyun.com/zh/eci/product-overview/billing-overview). No field of a pod or of the API states the beginning, so `START` and `END` list
-what tells of it, the surest first.
+Failed; looking for an instance is free. No field of a pod or of the API states the beginning, so `START` and `END` list
+what tells of it, the surest first. Pages below https://help.aliyun.com/zh/eci/:
+user-guide/lifecycle-of-an-elastic-container-instance-2, product-overview/billing-overview.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Known(StrEnum):
 
 KNOWN_MEANING = {
     Known.OBSERVED: "the pod, one of its events or GitLab states the moment",
-    Known.BOUNDED: "nobody stated it; the value is the bound that makes the life longest: the earliest possible start, the latest possible end",
+    Known.BOUNDED: "nobody stated it; the value is the earliest possible start or the latest possible end",
     Known.BILLED: "ECI's own API or the bill states it",
     Known.NEVER: "it did not happen, or has not yet where the record is not final; no value",
     Known.UNKNOWN: "nothing tells; no value",
@@ -62,7 +62,7 @@ def start(signs: Signs) -> Moment:
 
 
 def end(signs: Signs) -> Moment:
-    """When billing ended; NEVER while it has not begun or not ended. A bound is never before what the pod itself shows."""
+    """When billing ended; NEVER while it has not begun or ended. A bound is never before what the pod itself shows."""
     if not signs.had_instance:
         return NOT_MADE
     if not signs.ended:
@@ -113,7 +113,7 @@ START: tuple[tuple[str, Known, Callable[[Signs], datetime | None]], ...] = (
     ("condition PodScheduled", Known.BOUNDED, _transition("PodScheduled", True)),
     ("metadata.creationTimestamp", Known.BOUNDED, lambda signs: signs.created_at),
 )
-"""What tells when billing began. That an instance exists from these transitions on is inferred: on real pods they fall together."""
+"""What tells when billing began. That the first two mark it is inferred: on real pods they come with the instance."""
 
 END: tuple[tuple[str, Known, Callable[[Signs], datetime | None]], ...] = (
     ("event StopCharge", Known.OBSERVED, _first(eci.EVENT_STOP_CHARGE)),

@@ -3,7 +3,8 @@
     judge(signs) -> Ending(how, evidence, container, exit_code)
 
 `RULES` is the whole judgement: the first row that finds evidence decides. A job's pod normally ends as DELETED: its
-shells wait on standard input, so it still runs when GitLab Runner deletes it. Whether the *job* succeeded is GitLab's word alone.
+shells wait on standard input, so it still runs when GitLab Runner deletes it. Whether the *job* succeeded is GitLab's
+word alone.
 """
 
 from __future__ import annotations
@@ -64,9 +65,26 @@ DISRUPTION_TARGET = "DisruptionTarget"
 
 EVICTING = ("EvictionByEvictionAPI", "PreemptionByScheduler", "TerminationByKubelet", "Evicted", "Preempting")
 LOSING = ("DeletionByTaintManager", "DeletionByPodGC", "NodeLost", "NodeShutdown", STATUS_UNKNOWN)
-SYSTEM_FAILURES = ("SystemFailureReboot", "SystemReboot", "SYSTEM_FAILURE", "SystemFailure.Reboot", "InstanceFailure.Reboot", "SystemFailure.Redeploy")
-IMAGE_PULL_REASONS = (eci.WAITING_ERR_IMAGE_PULL, eci.WAITING_IMAGE_PULL_BACK_OFF, "InvalidImageName", "ErrImageNeverPull")
-REFUSING_EVENTS = (eci.EVENT_QUOTA_EXCEEDED, eci.EVENT_INSUFFICIENT_BALANCE, eci.EVENT_PROVIDER_CREATE_FAILED, eci.REASON_DISK_QUOTA_FULL)
+SYSTEM_FAILURES = (
+    "SystemFailureReboot",
+    "SystemReboot",
+    "SYSTEM_FAILURE",
+    "SystemFailure.Reboot",
+    "InstanceFailure.Reboot",
+    "SystemFailure.Redeploy",
+)
+IMAGE_PULL_REASONS = (
+    eci.WAITING_ERR_IMAGE_PULL,
+    eci.WAITING_IMAGE_PULL_BACK_OFF,
+    "InvalidImageName",
+    "ErrImageNeverPull",
+)
+REFUSING_EVENTS = (
+    eci.EVENT_QUOTA_EXCEEDED,
+    eci.EVENT_INSUFFICIENT_BALANCE,
+    eci.EVENT_PROVIDER_CREATE_FAILED,
+    eci.REASON_DISK_QUOTA_FULL,
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,7 @@ def first_failure(signs: Signs) -> Container | None:
     return failed[0] if failed else None
 
 
-# -- one question a rule: the evidence in words, or None ----------------------------------------------------------------
+# -- one question a rule: the evidence in words, or None --------------------------------------------------------------
 
 
 def _reclaimed(signs: Signs) -> str | None:
@@ -143,7 +161,9 @@ def _evicted(signs: Signs) -> str | None:
     if signs.reason in EVICTING:
         return f"status.reason {signs.reason}"
     disruption = signs.condition(DISRUPTION_TARGET, True)
-    return f"condition {DISRUPTION_TARGET}: {disruption.reason}" if disruption and disruption.reason in EVICTING else None
+    return (
+        f"condition {DISRUPTION_TARGET}: {disruption.reason}" if disruption and disruption.reason in EVICTING else None
+    )
 
 
 def _no_stock(signs: Signs) -> str | None:

@@ -35,7 +35,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """The state of one container; `exit_code` and `finished_at` are those of its last end, None while it runs or waits."""
+    """The state of one container; `exit_code` and `finished_at` are those of its last end, None while it runs."""
 
     name: str
     init: bool = False

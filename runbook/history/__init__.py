@@ -1,1 +1,1 @@
-"""The life of every job pod, kept after GitLab has deleted it: one record a pod, how it is observed, stored and filled from other sources."""
+"""The life of every job pod, kept after GitLab has deleted it: one record a pod, observed, stored, completed."""

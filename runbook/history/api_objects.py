@@ -1,11 +1,12 @@
-"""Pods and events as the API server shows them: Structs of the few fields that a record needs, so that msgspec skips the rest.
+"""Pods and events as the API server shows them: only the fields that a record needs, so that msgspec skips the rest.
 
-    decode_pods(response.data)      a page of the pod list: PodList          decode_events: a page of events: EventList
-    decode_watch(line)              one line of a watch: WatchLine, whose `object` is still bytes for decode_pod, decode_event
-                                    or, where the type is ERROR, decode_status
+    decode_pods(page)       a page of the pod list: PodList
+    decode_events(page)     a page of the event list: EventList
+    decode_watch(line)      one line of a watch: WatchLine, whose `object` is still bytes for decode_pod, decode_event or,
+                            where the type is ERROR, decode_status
 
-Environments of containers are looked at once while a pod is decoded, and dropped: only VARIABLES are kept, none of them a
-secret, and only where no annotation says whose job it is.
+Environments of containers are looked at once while a pod is decoded, and dropped: only VARIABLES are kept, none of them
+a secret, and only where no annotation says whose job it is.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Variable(msgspec.Struct):
 
 
 class ContainerSpec(msgspec.Struct):
-    """One container as it was asked for. `env` is emptied once the pod is decoded; `ignored` says what it held for ECI."""
+    """One container as it was asked for. `env` is emptied once the pod is decoded; `ignored`: ECI leaves it out."""
 
     name: str
     image: str = ""
@@ -146,7 +147,10 @@ class PodStatus(msgspec.Struct, rename="camel"):
 
 
 class Pod(msgspec.Struct):
-    """A pod as the API server shows it. `variables` is filled from the build container where annotations do not say whose job it is."""
+    """A pod as the API server shows it.
+
+    `variables` is filled from the build container where annotations do not say whose job it is.
+    """
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
@@ -204,7 +208,7 @@ class EventList(msgspec.Struct):
 
 
 class WatchLine(msgspec.Struct):
-    """One line of a watch; `object` is a Pod, a PodEvent, a bookmark or, for the type ERROR, a Status, still as bytes."""
+    """One line of a watch; `object` is a pod, an event, a bookmark or, for the type ERROR, a Status, still as bytes."""
 
     type: str
     object: msgspec.Raw
@@ -244,5 +248,5 @@ def _variables(environment: bytes) -> dict[str, str]:
 
 
 def _names_job(notes: Mapping[str, str]) -> bool:
-    """Whether annotations alone say whose job it is: the runner's own (15.9 and later), or those that the configuration adds."""
+    """Whether annotations alone say whose job it is: the runner's own (15.9 and later), or the configuration's."""
     return JOB + "url" in notes or (job_marks.JOB_ID in notes and job_marks.PROJECT_PATH in notes)

@@ -1,8 +1,8 @@
 """Jobs that GitLab calls a success although their pod was taken away.
 
-A runner that follows a job through `kubectl exec` takes a stream that closes without a word for success: when a spot instance is
-reclaimed, or its node is lost, the job may turn green in the middle of its script. So GitLab's verdict is compared with how
-the job's *last* pod ended; earlier pods of a job are tries that the runner gave up itself.
+A runner that follows a job through exec takes a stream that closes without a word for success: when a spot instance is
+reclaimed, or its node is lost, the job may turn green in the middle of its script. So GitLab's verdict is compared with
+how the job's *last* pod ended; earlier pods of a job are tries that the runner gave up itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TAKEN_AWAY = frozenset({End.RECLAIMED, End.LOST, End.EVICTED})
 
 SUCCESS = "success"
 _REMEDY = """Run these jobs again: their script may have stopped in the middle.
-In config.toml use attach in place of exec (FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY = false, the default from 14.0 on),
+In config.toml take attach in place of exec (FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY = false, the default since 14.0),
 or keep jobs that must not be cut off away from spot instances."""
 _SHOWN = 20
 
@@ -43,7 +43,7 @@ JobKey = tuple[str, int]
 
 
 def mark(records: Iterable[PodRecord], verdicts: Iterable[Verdict]) -> list[PodRecord]:
-    """The records with GitLab's verdict where there is one, and `false_green` on the last pod of a job that deserves it."""
+    """The records with GitLab's verdict where there is one, and `false_green` on a job's last pod where it is doubtful."""
     said = {(one.gitlab_host, one.job_id): one for one in verdicts}
     held = list(records)
     last = _last_pods(held)
@@ -61,7 +61,7 @@ def mark(records: Iterable[PodRecord], verdicts: Iterable[Verdict]) -> list[PodR
 def check(records: Iterable[PodRecord], verdicts: Iterable[Verdict]) -> Check:
     """Names the jobs that GitLab calls a success and whose last pod was reclaimed, lost or evicted.
 
-    Fails where there are some; warns where nobody saw how the pod of a success ended; skips where no success has a record.
+    Fails where there are some, warns where nobody saw how the pod of a success ended, skips where no success has a pod.
     """
     said = {(one.gitlab_host, one.job_id): one for one in verdicts}
     last = _last_pods(mark(records, said.values()))

@@ -40,8 +40,9 @@ def pod_record(
 ) -> PodRecord:
     """The record of one pod as it was seen at `observed_at` (aware, UTC), with those of its events that are known.
 
-    `region` and `gitlab_host` are those of the card, for pods that do not say. `deleted` says that this was the last of it: the watch told DELETED. `earlier` is an older record of the same pod; what it knew
-    better is kept (a record of another pod raises ValueError). Raises QuantityError for sizes that are no Kubernetes quantities.
+    `region` and `gitlab_host` are those of the card, for pods that do not say. `deleted` says that this was the last of
+    it: the watch told DELETED. `earlier` is an older record of the same pod; what it knew better is kept. Raises
+    ValueError where it is a record of another pod, QuantityError for sizes that are no Kubernetes quantities.
     """
     signs = signs_of(pod, events, observed_at=observed_at, deleted=deleted, earlier=earlier)
     notes, meta = pod.metadata.annotations or {}, pod.metadata
@@ -69,7 +70,10 @@ def pod_record(
 
 
 def gone(record: PodRecord, *, observed_at: datetime) -> PodRecord:
-    """A pod that was there, and at the look at `observed_at` was not: its end is bounded, its cause unknown unless seen before."""
+    """A pod that was there, and at the look at `observed_at` was not.
+
+    Its end is bounded; why it ended is unknown unless that had been seen before.
+    """
     if record.final:
         return record
     started = record.billing_start_known not in (Known.NEVER, Known.UNKNOWN)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 import msgspec
 
 from runbook.eci.billing_window import Known as Known
+from runbook.eci.endings import RULES
 from runbook.eci.endings import End as End
 
 if TYPE_CHECKING:
@@ -476,7 +477,11 @@ def merged(older: PodRecord, newer: PodRecord) -> PodRecord:
             values |= {name: getattr(older, name) for name in _moment_columns(moment)}
     if list(JobKnown).index(older.job_known) < list(JobKnown).index(newer.job_known):
         values["job_known"] = older.job_known
-    if older.ended not in _OPEN_ENDS:
+    if (
+        older.spot is False
+    ):  # spot was degraded to pay-as-you-go, or never asked for: a later look may have lost the event
+        values["spot"] = False
+    if _SUREST.index(older.ended) < _SUREST.index(newer.ended):
         values |= {name: getattr(older, name) for name in ("ended", "ended_evidence", "failed_container", "exit_code")}
     values["sources"] = tuple(dict.fromkeys((*older.sources, *newer.sources)))
     values["final"] = older.final or newer.final
@@ -488,7 +493,7 @@ MOMENTS = ("created", "scheduled", "billing_start", "pulled", "running", "finish
 """The moments of a pod's life in their order: `<name>_at`, `<name>_known`."""
 
 _CERTAINTY = {Known.UNKNOWN: 0, Known.NEVER: 0, Known.BOUNDED: 1, Known.OBSERVED: 2, Known.BILLED: 3}
-_OPEN_ENDS = (End.LIVE, End.UNKNOWN, End.DELETED)
+_SUREST = (*(end for end, _ in RULES), End.UNKNOWN, End.LIVE)
 
 
 def _known(record: PodRecord, moment: str) -> Known:

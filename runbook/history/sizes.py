@@ -1,4 +1,4 @@
-"""What a pod requested, container by container and as ECI adds it up, and what it is billed for, as columns of its record."""
+"""What a pod requested, container by container and as ECI adds it up, and what it is billed for: columns of its record."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Whose job a pod runs and on which runner, from the best that the version of its runner offers.
 
-From 15.9 on a runner annotates its pods with the job, from 17.9 on it labels them with project and runner. For all versions there is
-what these runbooks have the configuration add (`runbook.runner.job_marks`), the environment of the build container, and the
-pattern of the pod's name.
+From 15.9 on a runner annotates its pods with the job, from 17.9 on it labels them with project and runner. For all
+versions there is what these runbooks have the configuration add (`runbook.runner.job_marks`), the environment of the
+build container, and the pattern of the pod's name.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _from_labels(labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_name(pod: Pod) -> dict[str, Any]:
-    """`runner-SHORT-project-ID-concurrent-SLOT`: a label since 12.0, and the beginning of the pod's name in every version."""
+    """`runner-SHORT-project-ID-concurrent-SLOT`: a label since 12.0, and the beginning of every pod's name."""
     meta, labels = pod.metadata, pod.metadata.labels or {}
     candidates = (
         labels.get(JOB + "pod"),
