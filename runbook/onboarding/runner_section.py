@@ -129,14 +129,16 @@ def same_address(one: str, other: str) -> bool:
 def placed(document: Document, section: Runner | None, values: Mapping[str, Any], settings: Settings) -> Document:
     """The document with these values in the section, key by key; a new section at its end where there is none.
 
-    A section without `id` stays without: it was written for a version that does not know the key, and a newer one does not need it.
+    A section without `id`, or without the card's default of the clean-up grace, stays without: it was written for a version that
+    does not know the key, and that a newer one turned out to read it must not make the second run change what the first one wrote.
     """
     if section is None:
         return document.with_element(("runners",), values)
     root = section.path
     leaves = dict(_leaves(values))
-    if section.get("id") is None:
-        leaves.pop(("id",), None)
+    for path in _only_when_new(settings):
+        if section.get(*path) is None:
+            leaves.pop(path, None)
     for path, value in leaves.items():
         if path == ("environment",):
             document = document.with_text_in_array((*root, *path), value[0], instead_of=f"{SERVICE_HOST}=")
@@ -174,6 +176,12 @@ def price_of(section: Mapping[str, Any], services: Sequence[str], version: Versi
 
 
 # -- parts of the section
+
+
+def _only_when_new(settings: Settings) -> list[tuple[str, ...]]:
+    grace = settings.pods.cleanup_grace_seconds
+    by_default = grace == type(settings.pods).model_fields["cleanup_grace_seconds"].default
+    return [("id",), *([("kubernetes", "cleanup_grace_period_seconds")] if by_default else [])]
 
 
 def _service_host() -> str:
