@@ -161,7 +161,9 @@ def applied_check(plan: Plan, *, dry_run: bool) -> Check:
 
 def unified_diff(before: str, after: str, name: str = "") -> str:
     """A unified diff of two texts with two lines of context; empty when they are equal."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} now", f"{name} then", lineterm="", n=2)
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"{name} now", f"{name} then", lineterm="", n=2
+    )
     return "\n".join(lines)
 
 

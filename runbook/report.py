@@ -159,7 +159,11 @@ def combined(title: str, reports: Iterable[Report]) -> Report:
 def text_pairs(title: str, pairs: Mapping[str, object]) -> str:
     """The same pairs for a terminal: a title line and aligned rows."""
     width = max((len(str(name)) for name in pairs), default=0)
-    rows = [line for name, value in pairs.items() for line in _indented(str(value), " " * (width + 4), "", f"  {name:<{width}}  ")]
+    rows = [
+        line
+        for name, value in pairs.items()
+        for line in _indented(str(value), " " * (width + 4), "", f"  {name:<{width}}  ")
+    ]
     return "\n".join([title, *rows])
 
 

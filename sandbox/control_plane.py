@@ -119,7 +119,9 @@ class ControlPlane:
         """
         self.keys.issue(name, name=name, group=group, **validity)
         path = self.folder / f"{name}.kubeconfig"
-        path.write_text(kubeconfig_text(self.server, self.keys["ca.crt"], self.keys[f"{name}.crt"], self.keys[f"{name}.key"], name))
+        path.write_text(
+            kubeconfig_text(self.server, self.keys["ca.crt"], self.keys[f"{name}.crt"], self.keys[f"{name}.key"], name)
+        )
         path.chmod(0o600)
         return path
 

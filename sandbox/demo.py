@@ -132,7 +132,9 @@ def _table(rows: list[Executed]) -> str:
     head = ("pass", "notebook", "seconds", "verdict")
     cells = [(row.walk, row.notebook, f"{row.seconds:.1f}", row.verdict) for row in rows]
     widths = [max(len(line[column]) for line in [head, *cells]) for column in range(3)]
-    lines = ["  ".join(f"{text:<{width}}" for text, width in zip(line, [*widths, 0], strict=True)) for line in [head, *cells]]
+    lines = [
+        "  ".join(f"{text:<{width}}" for text, width in zip(line, [*widths, 0], strict=True)) for line in [head, *cells]
+    ]
     return "\n" + "\n".join(line.rstrip() for line in [lines[0], "-" * 100, *lines[1:]])
 
 

