@@ -95,11 +95,11 @@ def programs(names: Collection[str] = (), say: Callable[[str], None] = print) ->
 
 def check_machine() -> None:
     """Raise SandboxError with the command that installs what is missing."""
-    missing = [tool for tool in ("bwrap", "git", "ip", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("bwrap", "git", "nsenter") if shutil.which(tool) is None]
     if missing:
         raise SandboxError(
             f"System programs are missing: {', '.join(missing)}.",
-            remedy="apt-get install bubblewrap git iproute2 util-linux   (as root; or your system's packages of that name)",
+            remedy="apt-get install bubblewrap git util-linux   (as root; or your system's packages of that name)",
             page="README.md",
         )
     if os.geteuid() != 0:

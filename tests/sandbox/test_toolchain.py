@@ -54,7 +54,7 @@ def test_kubebuilder_assets_are_used_as_they_are(tmp_path: Path) -> None:
 
 def test_a_missing_system_package_is_named(tmp_path: Path) -> None:
     """Without bubblewrap the answer is the command that installs it, not a stack of frames."""
-    for tool in ("git", "ip", "nsenter"):
+    for tool in ("git", "nsenter"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or "/missing")
     done = subprocess.run(
         [sys.executable, "-m", "sandbox", "build"],
