@@ -312,6 +312,12 @@ class JobPods(_Card):
     labels: dict[Text, Text] = {}
     """Further pod labels, written as they are."""
 
+    @model_validator(mode="after")
+    def _one_kind_of_discount(self) -> JobPods:
+        if self.economy and self.spot:
+            raise ValueError("economy and spot exclude each other: ECI refuses a spot instance of a compute category")
+        return self
+
 
 class ConfigToml(_Card):
     """Where gitlab-runner's configuration file is, and its limits."""

@@ -199,6 +199,14 @@ MISTAKES: list[tuple[str, Edit, str, str, object, str]] = [
         "Spot",
     ),
     (
+        "economy and spot",
+        put("pods", {"economy": True, "spot": {}}),
+        "pods: economy and spot exclude each other",
+        "pods",
+        None,
+        "job pod",
+    ),
+    (
         "token in the environment",
         put("runner.token", "env:T"),
         "runner.token: a token is written here",
