@@ -31,6 +31,7 @@ type ECI struct {
 	Client        kubernetes.Interface
 	Clock         PlayedClock
 	Events        *EventLog
+	Journal       *Journal
 	Faults        *Faults
 	Caches        *ImageCaches
 	Host          Host

@@ -42,6 +42,7 @@ type Instance struct {
 	written context.Context
 	quit    context.CancelFunc // ends the status writer
 	removal sync.Once
+	script  *ScriptClock // of a hollow pod; nil where its processes are really run
 
 	mu         sync.Mutex
 	fresh      *corev1.Pod // the same with the labels and annotations of today
@@ -60,11 +61,14 @@ type Instance struct {
 	previous   map[string]*ContainerLog
 }
 
-func newInstance(eci *ECI, pod *corev1.Pod, folder, address string) *Instance {
+func newInstance(eci *ECI, pod *corev1.Pod, script *Script, folder, address string) *Instance {
 	instance := &Instance{
 		eci: eci, pod: pod.DeepCopy(), fresh: pod.DeepCopy(), folder: folder, address: address,
 		status: NewPodStatus(eci.Client.CoreV1(), pod), ended: make(chan struct{}),
 		containers: map[string]*Container{}, logs: map[string]*ContainerLog{}, previous: map[string]*ContainerLog{},
+	}
+	if script != nil {
+		instance.script = NewScriptClock(script)
 	}
 	instance.life, instance.stop = context.WithCancelCause(context.Background())
 	instance.written, instance.quit = context.WithCancel(context.Background())
@@ -79,7 +83,7 @@ func (i *Instance) begin() {
 func (i *Instance) live() {
 	defer close(i.ended)
 	i.report(func(status *corev1.PodStatus, now metav1.Time) { i.firstStatus(status, now) })
-	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil {
+	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil && i.script == nil {
 		timer := time.AfterFunc(i.eci.Clock.Real(time.Duration(*seconds)*time.Second), i.expire)
 		defer timer.Stop()
 	}
@@ -97,6 +101,9 @@ func (i *Instance) live() {
 
 // run goes through the states of an ECI instance: Scheduling, Pending, Running.
 func (i *Instance) run() error {
+	if i.script != nil {
+		return i.playScript(i.life)
+	}
 	if err := i.schedule(i.life); err != nil {
 		return err
 	}
@@ -140,6 +147,8 @@ func (i *Instance) expire() {
 func (i *Instance) conclude(end ending) {
 	if end.silent {
 		i.vanish()
+	} else if i.script != nil {
+		i.endScript()
 	} else {
 		i.stopContainers(end.grace)
 	}
@@ -149,6 +158,7 @@ func (i *Instance) conclude(end ending) {
 	i.charged = false
 	i.mu.Unlock()
 	if charged {
+		i.eci.Journal.Note(lineCharged, i)
 		i.tell(eventStopCharge)
 	}
 	i.status.Flush(context.Background())
@@ -163,6 +173,7 @@ func (i *Instance) conclude(end ending) {
 // The instance is forgotten first, so that a new pod of the same name is not taken for this one.
 func (i *Instance) remove() {
 	i.eci.forget(i)
+	i.eci.Journal.Note(lineRemoved, i)
 	i.eci.Events.Flush()
 	if err := i.eci.removeObject(context.Background(), i.pod); err != nil {
 		slog.Warn("a pod was not removed", "pod", i.pod.Name, "error", err)
@@ -321,11 +332,15 @@ func (i *Instance) vanish() {
 	}
 }
 
-func (i *Instance) tell(text EventText, args ...any) { i.eci.Events.Tell(i.Pod(), text, args...) }
+func (i *Instance) tell(text EventText, args ...any) {
+	i.eci.Events.Tell(i.Pod(), text, args...)
+	i.eci.Journal.NoteEvent(i, text, args...)
+}
 
 func (i *Instance) report(edit func(status *corev1.PodStatus, now metav1.Time)) {
 	now := i.eci.Clock.Stamp()
 	i.status.Change(func(status *corev1.PodStatus, _ map[string]string) { edit(status, now) })
+	i.eci.Journal.Note(lineStatus, i)
 }
 
 // removeFolder removes a folder of this program. It takes down mounts below it first and goes nowhere near one that

@@ -86,8 +86,12 @@ func (i *Instance) CutPower() {
 	i.status.Close()
 	i.eci.Streams.Drop(i.pod.Namespace, i.pod.Name)
 	i.mu.Lock()
+	charged := i.charged
 	i.charged = false
 	i.mu.Unlock()
+	if charged {
+		i.eci.Journal.Note(lineCharged, i)
+	}
 	i.stop(ending{silent: true})
 	<-i.ended
 	i.removal.Do(i.clean)

@@ -135,6 +135,7 @@ func (i *Instance) take(found attempt) {
 		setCondition(status, now, conditionCreated, corev1.ConditionTrue, condition, "")
 		setCondition(status, now, conditionDisk, corev1.ConditionTrue, "", "")
 	})
+	i.eci.Journal.Note(lineInstance, i)
 }
 
 func (i *Instance) zone() string { return strings.TrimPrefix(i.pod.Spec.NodeName, nodePrefix) }

@@ -143,7 +143,11 @@ func newECI(ctx context.Context, o options) (*ECI, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ECI{Settings: o.Settings, Client: client, Clock: clock, Faults: faults, Caches: caches, Host: host,
+	journal, err := OpenJournal(filepath.Join(o.Dir, "journal.jsonl"), o.Region, clock)
+	if err != nil {
+		return nil, err
+	}
+	return &ECI{Settings: o.Settings, Client: client, Clock: clock, Journal: journal, Faults: faults, Caches: caches, Host: host,
 		Events: NewEventLog(client.CoreV1(), clock, "eci"), Reachable: reachable, Streams: NewStreams(),
 		ServerVersion: version.GitVersion, APIServer: net.JoinHostPort("127.0.0.1", port),
 		instances: map[string]*Instance{}}, nil
