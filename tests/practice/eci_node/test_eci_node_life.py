@@ -80,13 +80,13 @@ def test_a_restart_keeps_the_log_before(stage: Stage) -> None:
 
 def test_init_containers_run_first_and_in_order(stage: Stage) -> None:
     """Each sees what the one before it has done; a failing one fails the pod."""
-    mounts = [{"name": "work", "mountPath": "/work"}]
+    mounts = [{"name": "work", "mountPath": "/share"}]
     init = [
-        {"name": "one", "image": "alpine", "command": ["sh", "-c", "echo 1 >> /work/log"], "volumeMounts": mounts},
-        {"name": "two", "image": "alpine", "command": ["sh", "-c", "echo 2 >> /work/log"], "volumeMounts": mounts},
+        {"name": "one", "image": "alpine", "command": ["sh", "-c", "echo 1 >> /share/log"], "volumeMounts": mounts},
+        {"name": "two", "image": "alpine", "command": ["sh", "-c", "echo 2 >> /share/log"], "volumeMounts": mounts},
     ]
     volumes = [{"name": "work", "emptyDir": {}}]
-    name = stage.run("cat", "/work/log", container={"volumeMounts": mounts}, initContainers=init, volumes=volumes)
+    name = stage.run("cat", "/share/log", container={"volumeMounts": mounts}, initContainers=init, volumes=volumes)
     stage.phase(name, "Succeeded")
     assert stage.kubectl("logs", name).stdout == "1\n2\n"
     broken = stage.run(initContainers=[{"name": "one", "image": "alpine", "command": ["false"]}])
