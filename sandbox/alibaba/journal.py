@@ -90,6 +90,11 @@ class Journal:
         start, factor = self._clock
         return start + timedelta(seconds=(real - start).total_seconds() * factor)
 
+    @property
+    def position(self) -> int:
+        """How much of the file has been taken in: what was derived from it holds while this stays."""
+        return self._offset
+
     def read(self) -> None:
         """Take in what was added. A last line that is not whole yet stays for the next look."""
         if not self.path.exists():
