@@ -42,7 +42,6 @@ type Instance struct {
 	written context.Context
 	quit    context.CancelFunc // ends the status writer
 	removal sync.Once
-	script  *ScriptClock // of a hollow pod; nil where its processes are really run
 
 	mu         sync.Mutex
 	fresh      *corev1.Pod // the same with the labels and annotations of today
@@ -61,14 +60,11 @@ type Instance struct {
 	previous   map[string]*ContainerLog
 }
 
-func newInstance(eci *ECI, pod *corev1.Pod, script *Script, folder, address string) *Instance {
+func newInstance(eci *ECI, pod *corev1.Pod, folder, address string) *Instance {
 	instance := &Instance{
 		eci: eci, pod: pod.DeepCopy(), fresh: pod.DeepCopy(), folder: folder, address: address,
 		status: NewPodStatus(eci.Client.CoreV1(), pod), ended: make(chan struct{}),
 		containers: map[string]*Container{}, logs: map[string]*ContainerLog{}, previous: map[string]*ContainerLog{},
-	}
-	if script != nil {
-		instance.script = NewScriptClock(script)
 	}
 	instance.life, instance.stop = context.WithCancelCause(context.Background())
 	instance.written, instance.quit = context.WithCancel(context.Background())
@@ -83,7 +79,7 @@ func (i *Instance) begin() {
 func (i *Instance) live() {
 	defer close(i.ended)
 	i.report(func(status *corev1.PodStatus, now metav1.Time) { i.firstStatus(status, now) })
-	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil && i.script == nil {
+	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil {
 		timer := time.AfterFunc(i.eci.Clock.Real(time.Duration(*seconds)*time.Second), i.expire)
 		defer timer.Stop()
 	}
@@ -101,9 +97,6 @@ func (i *Instance) live() {
 
 // run goes through the states of an ECI instance: Scheduling, Pending, Running.
 func (i *Instance) run() error {
-	if i.script != nil {
-		return i.playScript(i.life)
-	}
 	if err := i.schedule(i.life); err != nil {
 		return err
 	}
@@ -147,8 +140,6 @@ func (i *Instance) expire() {
 func (i *Instance) conclude(end ending) {
 	if end.silent {
 		i.vanish()
-	} else if i.script != nil {
-		i.endScript()
 	} else {
 		i.stopContainers(end.grace)
 	}
