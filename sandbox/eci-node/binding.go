@@ -81,7 +81,11 @@ func (b *Binder) bind(ctx context.Context, object any) {
 		}
 		return
 	}
-	b.eci.Events.Tell(pod, eventScheduled, pod.Namespace, pod.Name, node.Name)
+	at := b.eci.Clock.Stamp()
+	if script, err := ReadScript(pod); err == nil && script != nil {
+		at = metav1.NewTime(script.Begin)
+	}
+	b.eci.Events.TellAt(at, pod, eventScheduled, pod.Namespace, pod.Name, node.Name)
 }
 
 // choose takes the fitting nodes in turn.

@@ -71,6 +71,10 @@ func (e *ECI) Create(ctx context.Context, pod *corev1.Pod) error {
 	if wasCreated(pod) {
 		return e.bury(ctx, pod)
 	}
+	script, err := ReadScript(pod)
+	if err != nil {
+		return err
+	}
 	if earlier := e.Instance(pod.Namespace, pod.Name); earlier != nil {
 		earlier.Forget() // of a deleted pod that had the same name
 	}
@@ -79,7 +83,7 @@ func (e *ECI) Create(ctx context.Context, pod *corev1.Pod) error {
 	key := pod.Namespace + "/" + pod.Name
 	e.addresses++
 	address := fmt.Sprintf("172.16.%d.%d", (e.addresses>>8)&0xff, e.addresses&0xff)
-	instance := newInstance(e, pod, filepath.Join(e.instancesFolder(), string(pod.UID)), address)
+	instance := newInstance(e, pod, script, filepath.Join(e.instancesFolder(), string(pod.UID)), address)
 	e.instances[key] = instance
 	instance.begin()
 	return nil

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,35 +83,50 @@ var (
 	eventUnschedulable = EventText{corev1.EventTypeWarning, "FailedScheduling", componentScheduler, "%s"}
 )
 
-// EventLog posts events in played time, in the order in which they were told, without making the teller wait.
+// eventLanes are posted side by side; all events of a pod take the same one.
+const eventLanes = 4
+
+// EventLog posts events in played time, those of a pod in the order in which they were told, without making the
+// teller wait.
 type EventLog struct {
 	client corev1client.EventsGetter
 	clock  PlayedClock
 	host   string
+	serial atomic.Int64
+	lanes  [eventLanes]eventLane
+}
+
+// eventLane is a queue of events, and how many have come and gone.
+type eventLane struct {
 	mu     sync.Mutex
 	queue  []*corev1.Event
 	wake   chan struct{}
 	posted sync.Cond
-	busy   bool
-	serial int
+	come   int
+	gone   int
 }
 
 // NewEventLog makes a log that signs as the given host; Run posts what it is told.
 func NewEventLog(client corev1client.EventsGetter, clock PlayedClock, host string) *EventLog {
-	events := &EventLog{client: client, clock: clock, host: host, wake: make(chan struct{}, 1)}
-	events.posted.L = &events.mu
+	events := &EventLog{client: client, clock: clock, host: host}
+	for n := range events.lanes {
+		lane := &events.lanes[n]
+		lane.wake, lane.posted.L = make(chan struct{}, 1), &lane.mu
+	}
 	return events
 }
 
 // Tell queues one event on a pod.
 func (l *EventLog) Tell(pod *corev1.Pod, text EventText, args ...any) {
-	now := l.clock.Stamp()
-	l.mu.Lock()
-	l.serial++
-	l.queue = append(l.queue, &corev1.Event{
+	l.TellAt(l.clock.Stamp(), pod, text, args...)
+}
+
+// TellAt is Tell with a moment of the teller's own.
+func (l *EventLog) TellAt(now metav1.Time, pod *corev1.Pod, text EventText, args ...any) {
+	l.laneOf(pod).add(&corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace,
-			Name:      fmt.Sprintf("%.200s.%x%x", pod.Name, time.Now().UnixNano(), l.serial),
+			Name:      fmt.Sprintf("%.200s.%x%x", pod.Name, time.Now().UnixNano(), l.serial.Add(1)),
 		},
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace,
 			Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
@@ -118,6 +135,50 @@ func (l *EventLog) Tell(pod *corev1.Pod, text EventText, args ...any) {
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		ReportingController: text.Component, ReportingInstance: l.host,
 	})
+}
+
+func (l *EventLog) laneOf(pod *corev1.Pod) *eventLane {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(pod.UID)) // never fails
+	return &l.lanes[hash.Sum32()%eventLanes]
+}
+
+// Run posts events until the context ends.
+func (l *EventLog) Run(ctx context.Context) {
+	var posting sync.WaitGroup
+	for n := range l.lanes {
+		posting.Go(func() { l.post(ctx, &l.lanes[n]) })
+	}
+	posting.Wait()
+}
+
+func (l *EventLog) post(ctx context.Context, lane *eventLane) {
+	for {
+		for event := lane.first(); event != nil; event = lane.first() {
+			if _, err := l.client.Events(event.Namespace).Create(ctx, event, metav1.CreateOptions{}); err != nil {
+				slog.Warn("an event was refused", "reason", event.Reason, "pod", event.InvolvedObject.Name, "error", err)
+			}
+			lane.done()
+		}
+		select {
+		case <-lane.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Flush waits until everything told so far has been posted; what others tell in the meantime it does not wait for.
+func (l *EventLog) Flush() {
+	for n := range l.lanes {
+		l.lanes[n].flush()
+	}
+}
+
+func (l *eventLane) add(event *corev1.Event) {
+	l.mu.Lock()
+	l.queue = append(l.queue, event)
+	l.come++
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -125,41 +186,28 @@ func (l *EventLog) Tell(pod *corev1.Pod, text EventText, args ...any) {
 	}
 }
 
-// Run posts events until the context ends.
-func (l *EventLog) Run(ctx context.Context) {
-	for {
-		for event := l.next(); event != nil; event = l.next() {
-			if _, err := l.client.Events(event.Namespace).Create(ctx, event, metav1.CreateOptions{}); err != nil {
-				slog.Warn("an event was refused", "reason", event.Reason, "pod", event.InvolvedObject.Name, "error", err)
-			}
-		}
-		select {
-		case <-l.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (l *EventLog) next() *corev1.Event {
+func (l *eventLane) first() *corev1.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.queue) == 0 {
-		l.busy = false
-		l.posted.Broadcast()
 		return nil
 	}
 	event := l.queue[0]
 	l.queue = l.queue[1:]
-	l.busy = true
 	return event
 }
 
-// Flush waits until everything told so far has been posted.
-func (l *EventLog) Flush() {
+func (l *eventLane) done() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.busy || len(l.queue) > 0 {
+	l.gone++
+	l.posted.Broadcast()
+}
+
+func (l *eventLane) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for told := l.come; l.gone < told; {
 		l.posted.Wait()
 	}
 }

@@ -42,6 +42,7 @@ type Instance struct {
 	written context.Context
 	quit    context.CancelFunc // ends the status writer
 	removal sync.Once
+	script  *ScriptClock // of a hollow pod; nil where its processes are really run
 
 	mu         sync.Mutex
 	fresh      *corev1.Pod // the same with the labels and annotations of today
@@ -60,11 +61,14 @@ type Instance struct {
 	previous   map[string]*ContainerLog
 }
 
-func newInstance(eci *ECI, pod *corev1.Pod, folder, address string) *Instance {
+func newInstance(eci *ECI, pod *corev1.Pod, script *Script, folder, address string) *Instance {
 	instance := &Instance{
 		eci: eci, pod: pod.DeepCopy(), fresh: pod.DeepCopy(), folder: folder, address: address,
 		status: NewPodStatus(eci.Client.CoreV1(), pod), ended: make(chan struct{}),
 		containers: map[string]*Container{}, logs: map[string]*ContainerLog{}, previous: map[string]*ContainerLog{},
+	}
+	if script != nil {
+		instance.script = NewScriptClock(script)
 	}
 	instance.life, instance.stop = context.WithCancelCause(context.Background())
 	instance.written, instance.quit = context.WithCancel(context.Background())
@@ -79,7 +83,7 @@ func (i *Instance) begin() {
 func (i *Instance) live() {
 	defer close(i.ended)
 	i.report(func(status *corev1.PodStatus, now metav1.Time) { i.firstStatus(status, now) })
-	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil {
+	if seconds := i.pod.Spec.ActiveDeadlineSeconds; seconds != nil && i.script == nil {
 		timer := time.AfterFunc(i.eci.Clock.Real(time.Duration(*seconds)*time.Second), i.expire)
 		defer timer.Stop()
 	}
@@ -97,6 +101,9 @@ func (i *Instance) live() {
 
 // run goes through the states of an ECI instance: Scheduling, Pending, Running.
 func (i *Instance) run() error {
+	if i.script != nil {
+		return i.playScript(i.life)
+	}
 	if err := i.schedule(i.life); err != nil {
 		return err
 	}
@@ -140,6 +147,8 @@ func (i *Instance) expire() {
 func (i *Instance) conclude(end ending) {
 	if end.silent {
 		i.vanish()
+	} else if i.script != nil {
+		i.endScript()
 	} else {
 		i.stopContainers(end.grace)
 	}
@@ -324,12 +333,20 @@ func (i *Instance) vanish() {
 }
 
 func (i *Instance) tell(text EventText, args ...any) {
-	i.eci.Events.Tell(i.Pod(), text, args...)
+	i.eci.Events.TellAt(i.stamp(), i.Pod(), text, args...)
 	i.eci.Journal.NoteEvent(i, text, args...)
 }
 
+// stamp is the moment that is written into Kubernetes now.
+func (i *Instance) stamp() metav1.Time {
+	if i.script != nil {
+		return i.script.Stamp()
+	}
+	return i.eci.Clock.Stamp()
+}
+
 func (i *Instance) report(edit func(status *corev1.PodStatus, now metav1.Time)) {
-	now := i.eci.Clock.Stamp()
+	now := i.stamp()
 	i.status.Change(func(status *corev1.PodStatus, _ map[string]string) { edit(status, now) })
 	i.eci.Journal.Note(lineStatus, i)
 }

@@ -108,7 +108,7 @@ func (j *Journal) Note(kind string, instance *Instance) {
 	if j == nil || !instance.made() {
 		return
 	}
-	line := journalLine{At: j.clock.Now().UTC(), Kind: kind, UID: instance.pod.UID}
+	line := journalLine{At: instance.stamp().UTC(), Kind: kind, UID: instance.pod.UID}
 	switch kind {
 	case lineInstance:
 		line.Instance = instance.journalEntry()
@@ -124,7 +124,7 @@ func (j *Journal) NoteEvent(instance *Instance, text EventText, args ...any) {
 	if j == nil {
 		return
 	}
-	j.write(journalLine{At: j.clock.Now().UTC(), Kind: lineEvent, UID: instance.pod.UID, Event: &journalEvent{
+	j.write(journalLine{At: instance.stamp().UTC(), Kind: lineEvent, UID: instance.pod.UID, Event: &journalEvent{
 		Type: text.Type, Reason: text.Reason, Message: fmt.Sprintf(text.Message, args...), Component: text.Component}})
 }
 

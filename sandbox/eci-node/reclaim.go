@@ -67,9 +67,14 @@ func (i *Instance) releaseAfter(lead time.Duration) {
 	if style == EndingDropped {
 		i.eci.Streams.Drop(i.pod.Namespace, i.pod.Name)
 	}
-	at := i.eci.Clock.Now().UTC().Format("2006-01-02T15:04Z")
-	i.stop(ending{phase: corev1.PodFailed, reason: "BidFailed", silent: true, streams: style,
-		message: "The pod is spot instance, and have been released at " + at})
+	i.stop(i.released(style))
+}
+
+// released is the end of an instance that is taken away now.
+func (i *Instance) released(style StreamEnding) ending {
+	at := i.stamp().UTC().Format("2006-01-02T15:04Z")
+	return ending{phase: corev1.PodFailed, reason: "BidFailed", silent: true, streams: style,
+		message: "The pod is spot instance, and have been released at " + at}
 }
 
 // streamEnd is what a stream's client is told when the container's side has ended.

@@ -113,7 +113,7 @@ func (i *Instance) take(found attempt) {
 	}
 	i.mu.Lock()
 	i.ticket, i.offer, i.spot, i.charged = ticket, offer, found.spot, true
-	i.created = i.eci.Clock.Now()
+	i.created = i.stamp().Time
 	i.mu.Unlock()
 	notes := ticket.created(offer, i.order.Category, i.zone(), i.eci.Region, i.eci.ServerVersion)
 	condition := ""
@@ -126,7 +126,7 @@ func (i *Instance) take(found attempt) {
 	case offer.Spec != AskedSpec(i.pod):
 		i.tell(eventMatchedSpec, offer.Name())
 	}
-	now := i.eci.Clock.Stamp()
+	now := i.stamp()
 	i.status.Change(func(status *corev1.PodStatus, annotations map[string]string) {
 		maps.Copy(annotations, notes)
 		status.HostIP, status.PodIP = i.address, i.address

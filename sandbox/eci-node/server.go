@@ -109,7 +109,7 @@ func newECI(ctx context.Context, o options) (*ECI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", o.Kubeconfig, err)
 	}
-	config.QPS, config.Burst = 200, 400
+	config.QPS, config.Burst = 1000, 2000 // hollow pods come by the dozen a second
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
