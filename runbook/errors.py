@@ -9,6 +9,7 @@
     ├── GitLabError              GitLab's API: connection, token, scope, a refused request
     │   ├── GitLabForbidden      403: the token's scope or its user's role is too small
     │   └── GitLabNotFound       404: not there, or not shown to this token
+    ├── AlibabaError             Alibaba Cloud's API: connection, AccessKey, RAM, throttling, a refused request
     ├── ConfigTomlError          gitlab-runner's config.toml: missing, unreadable, not TOML, changed meanwhile
     ├── PlanError                a plan that must not be applied as it is
     ├── TimedOut                 something that was waited for did not happen in time
@@ -112,6 +113,15 @@ class GitLabForbidden(GitLabError):
 
 class GitLabNotFound(GitLabError):
     """GitLab does not know the thing, or hides it from this token."""
+
+
+class AlibabaError(RunbookError):
+    """Alibaba Cloud's API did not do what was asked."""
+
+    code: str = ""
+    """The API's error code, such as `Forbidden.RAM`."""
+    status: int | None = None
+    """HTTP status of the answer; None where there was no answer."""
 
 
 class ConfigTomlError(RunbookError):

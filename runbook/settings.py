@@ -355,6 +355,31 @@ class Smoke(_Card):
     """Seconds that the pipeline may take."""
 
 
+class AlibabaCloud(_Card):
+    """How Alibaba Cloud's own API is asked: instances that ECI still knows, prices, the bill. Reading rights are enough."""
+
+    access_key_id: Secret | None = None
+    """Reference to an AccessKey id. Without it: the SDK's own chain (environment, RRSA, ~/.aliyun/config.json, RAM role)."""
+    access_key_secret: Secret | None = None
+    """Reference to the AccessKey secret that belongs to it."""
+    security_token: Secret | None = None
+    """Reference to the token of a temporary AccessKey."""
+    eci_endpoint: Text | None = None
+    """Host of the ECI API. Without it: eci.REGION.aliyuncs.com (inside the VPC: eci-vpc.REGION.aliyuncs.com)."""
+    ecs_endpoint: Text | None = None
+    """Host of the ECS API. Without it: ecs.REGION.aliyuncs.com."""
+    bss_endpoint: Text | None = None
+    """Host of the bill's API. Without it: business.aliyuncs.com, for site intl business.ap-southeast-1.aliyuncs.com."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> AlibabaCloud:
+        if (self.access_key_id is None) != (self.access_key_secret is None):
+            raise ValueError("alibaba.access_key_id and alibaba.access_key_secret belong together: give both or none")
+        if self.security_token and not self.access_key_id:
+            raise ValueError("alibaba.security_token belongs to an AccessKey: give access_key_id and access_key_secret too")
+        return self
+
+
 class Settings(_Card):
     """One cluster card."""
 
@@ -372,6 +397,7 @@ class Settings(_Card):
     pods: JobPods = JobPods()
     config: ConfigToml = ConfigToml()
     smoke: Smoke
+    alibaba: AlibabaCloud = AlibabaCloud()
     dry_run: Annotated[bool, Field(exclude=True)] = True
     """Not written in the card: the notebooks' parameter. True plans and rehearses, False applies."""
     card: Annotated[str, Field(exclude=True)] = ""
@@ -590,7 +616,7 @@ def _hidden(path: list[str], value: object) -> bool:
     return any(_LOOKS_SECRET.search(str(text)) for text in (value if isinstance(value, list) else [value]))
 
 
-_SECRET_FIELDS = frozenset({"token", "access_key_id", "access_key_secret"})
+_SECRET_FIELDS = frozenset({"token", "access_key_id", "access_key_secret", "security_token"})
 _LOOKS_SECRET = re.compile(r"\bgl[a-z]{1,5}-|\bGR1348941|\bLTAI|-----BEGIN|://[^/\s]*:[^/\s]*@")
 """Tokens of GitLab, AccessKey ids of Alibaba Cloud, keys in PEM, an address with a password in it."""
 

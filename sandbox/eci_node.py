@@ -142,6 +142,11 @@ class EciNode:
         return self.folder / "buckets"
 
     @property
+    def journal(self) -> Path:
+        """What the nodes did, a line each; Alibaba's API is played from it. It outlives the program."""
+        return self.folder / "journal.jsonl"
+
+    @property
     def _ready_file(self) -> Path:
         return self.folder / "ready.json"
 

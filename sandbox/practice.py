@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook.report import text_pairs
+from sandbox.alibaba.process import Alibaba
 from sandbox.control_plane import ControlPlane
 from sandbox.eci_node import EciNode, NodeSettings, kubelet_keys
 from sandbox.gitlab.process import GitLab
@@ -62,6 +63,7 @@ class PracticeCluster:
             self._start_gitlab()
             self._start_control_plane(built)
             self._start_node(built)
+            self._start_alibaba()
             self._start_runner()
             self.seconds_to_start = time.monotonic() - started
         except BaseException:
@@ -71,7 +73,7 @@ class PracticeCluster:
 
     def stop(self) -> None:
         """Stop every program in reverse order and remove the folder."""
-        for part in ("runner", "node", "control_plane", "gitlab"):
+        for part in ("runner", "alibaba", "node", "control_plane", "gitlab"):
             if hasattr(self, part):
                 getattr(self, part).stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -182,6 +184,19 @@ class PracticeCluster:
         )
         keys = kubelet_keys(self.control_plane.keys.folder)
         self.node = EciNode(built["eci-node"], self.kubeconfig, self.folder / "eci-node", keys, settings).start()
+
+    def _start_alibaba(self) -> None:
+        # The bill shows the running day too: nobody practises until tomorrow.
+        self.alibaba = Alibaba(
+            self.folder / "alibaba-server",
+            journal=self.node.journal,
+            region=self._node.region,
+            bill_delay_hours=-24,
+        ).start()
+        key, secret = self.alibaba.access_key()
+        self._write("alibaba/url", self.alibaba.url)
+        self._write("alibaba/access-key-id", key)
+        self._write("alibaba/access-key-secret", secret)
 
     def _start_runner(self) -> None:
         self._write("runner/config.toml", FRESH_CONFIG)

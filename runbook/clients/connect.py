@@ -17,6 +17,7 @@ from runbook.moments import Clock
 from runbook.settings import Settings, locate
 
 if TYPE_CHECKING:
+    from runbook.clients.alibaba import AlibabaCloud
     from runbook.clients.gitlab import GitLabClient
     from runbook.clients.kubernetes import Cluster
 
@@ -48,6 +49,27 @@ def gitlab(settings: Settings) -> GitLabClient:
 
     card = settings.gitlab
     return GitLabClient(secrets.resolve(card.url), secrets.resolve(card.token), ca_file=_file(card.ca_file))
+
+
+def alibaba(settings: Settings) -> AlibabaCloud:
+    """Alibaba Cloud's API as the card's AccessKey, or the SDK's own chain, may read it.
+
+    Raises SecretError where a reference names nothing; sends nothing yet.
+    """
+    from runbook.clients.alibaba import AccessKey, AlibabaCloud, Endpoints
+
+    card = settings.alibaba
+    key = None
+    if card.access_key_id and card.access_key_secret:
+        token = secrets.resolve(card.security_token) if card.security_token else None
+        key = AccessKey(secrets.resolve(card.access_key_id), secrets.resolve(card.access_key_secret), token)
+    public = Endpoints.of(settings.region, settings.site)
+    endpoints = Endpoints(
+        eci=secrets.resolve(card.eci_endpoint or public.eci),
+        ecs=secrets.resolve(card.ecs_endpoint or public.ecs),
+        bss=secrets.resolve(card.bss_endpoint or public.bss),
+    )
+    return AlibabaCloud(settings.region, endpoints, clock=clock(), key=key)
 
 
 def kubernetes(settings: Settings) -> Cluster:

@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deleted", choices=("kept", "gone"), default="kept", help="instances of deleted pods: still shown?"
     )
-    parser.add_argument("--bill-delay-hours", type=float, default=24, help="played hours from a day's end to its bill")
+    parser.add_argument(
+        "--bill-delay-hours", type=float, default=24, help="played hours from a day's end to its bill; -24: at once"
+    )
     parser.add_argument(
         "--bill-rounding", choices=("none", "hour"), default="none", help="hour: each hourly fee to 0.01"
     )
