@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from runbook.history.api_objects import event_from, pod_from
+from runbook.history.api_objects import decode_pod, decode_watch, event_from, pod_from
 from runbook.history.observation import pod_record
 from runbook.history.record import End, Known, PodRecord
 from tests.practice.eci_node.stage import SPOT, Stage
@@ -109,31 +110,16 @@ def test_a_pod_that_is_deleted_while_it_runs(stage: Stage) -> None:
     """The usual end of a job's pod: the last object that a watch shows is enough."""
     name = stage.run()
     stage.phase(name, "Running")
-    watch = stage.kubectl_command("get", "pod", name, "--watch", "--output-watch-events", "-o", "json")
-    record = last_of_watch(stage, watch, name)
-    assert (record.ended, record.final, record.exit_code) == (End.DELETED, True, None)
-    assert record.deleted_at and record.finished_at
-
-
-def last_of_watch(stage: Stage, watch: list[str], name: str) -> PodRecord:
-    """Delete a pod while it is watched; the record of what DELETED showed."""
-    import json
-    import subprocess
-
-    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as watching:
+    path = f"/api/v1/namespaces/default/pods?watch=1&fieldSelector=metadata.name={name}&timeoutSeconds=6"
+    command = stage.kubectl_command("get", "--raw", path)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as watching:
         time.sleep(0.5)
         assert stage.kubectl("delete", "pod", name, "--wait=true").returncode == 0
-        assert watching.stdout is not None
-        text, decoder = "", json.JSONDecoder()
-        for line in watching.stdout:
-            text += line
-            if line != "}\n":
-                continue
-            told, _ = decoder.raw_decode(text)
-            text = ""
-            if told["type"] == "DELETED":
-                watching.terminate()
-                events = [event_from(one) for one in stage.events(name)]
-                pod = pod_from(told["object"])
-                return pod_record(pod, events, cluster="practice", observed_at=datetime.now(UTC), deleted=True)
-    raise AssertionError("the watch ended without DELETED")
+        told, _ = watching.communicate(timeout=30)
+    last = decode_watch(told.splitlines()[-1])
+    assert last.type == "DELETED"
+    events = [event_from(one) for one in stage.events(name)]
+    pod = decode_pod(last.object)
+    record = pod_record(pod, events, cluster="practice", observed_at=datetime.now(UTC), deleted=True)
+    assert (record.ended, record.final, record.exit_code) == (End.DELETED, True, None)
+    assert record.deleted_at and record.finished_at
