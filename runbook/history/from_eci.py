@@ -33,8 +33,6 @@ Row = Mapping[str, Any]
 FREE_EPHEMERAL_GIB = 30
 """What every instance has without paying for it (product-overview/temporary-storage-space)."""
 
-PAGE = "notebooks/troubleshooting.md#alibaba-cloud"
-
 _PHASES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Expired": FAILED, "Running": "Running", "Terminating": "Running"}
 """Phase of the pod by ECI's status; every other status is Pending (lifecycle-of-an-elastic-container-instance-2)."""
 _END_FIELDS = ("SucceededTime", "FailedTime", "ExpiredTime")

@@ -15,10 +15,13 @@ Only what was added since the last look is read, so a look costs as much as happ
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 TERMINAL = ("Succeeded", "Failed", "Expired")
 
@@ -105,7 +108,15 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                self._take(json.loads(line))
+                self._take_line(line)
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            _log.warning("a line of %s was left unfinished by a program that was killed", self.path)
+            return
+        self._take(entry)
 
     def _take(self, line: dict[str, Any]) -> None:
         at, kind, uid = moment(line["at"]), line["kind"], line.get("uid", "")

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -86,9 +87,31 @@ func OpenJournal(path, region string, clock PlayedClock) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := endTornLine(path, file); err != nil {
+		return nil, err
+	}
 	journal := &Journal{clock: clock, file: file}
 	journal.write(journalLine{At: clock.start.UTC(), Kind: lineClock, Factor: clock.factor, Region: region})
 	return journal, nil
+}
+
+// endTornLine ends a line that a killed program left unfinished, so that it spoils no other.
+func endTornLine(path string, file *os.File) error {
+	content, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	size, err := content.Seek(0, io.SeekEnd)
+	if err != nil || size == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := content.ReadAt(last, size-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = file.WriteString("\n")
+	return err
 }
 
 func (j *Journal) write(line journalLine) {
