@@ -40,8 +40,10 @@ def test_a_pod_that_ran_to_its_end(stage: Stage) -> None:
     assert moments == sorted(at for at in moments if at)
 
 
-def test_a_reclaimed_pod(stage: Stage) -> None:
-    """A spot pod that was taken away says so, with the container's exit code."""
+@pytest.mark.parametrize("stream_ending", ["killed", "dropped"])
+def test_a_reclaimed_pod(stage: Stage, stream_ending: str) -> None:
+    """A spot pod that was taken away says so however its streams ended; StopCharge tells when the charge did."""
+    stage.node.faults.stream_ending(stream_ending)
     name = stage.run(annotations=SPOT)
     stage.phase(name, "Running")
     stage.node.faults.reclaim("default", name, lead_seconds=1)
@@ -49,19 +51,7 @@ def test_a_reclaimed_pod(stage: Stage) -> None:
     stage.event(name, "StopCharge")
     record = record_of(stage, stage.pod(name))
     assert (record.ended, record.ended_evidence, record.spot) == (End.RECLAIMED, "status.reason BidFailed", True)
-    assert (record.failed_container, record.exit_code, record.finished_known) == ("build", 137, Known.OBSERVED)
-
-
-def test_a_reclaimed_pod_whose_machine_is_gone(stage: Stage) -> None:
-    """Without a last word of its containers the end of the charge is still known by StopCharge."""
-    stage.node.faults.stream_ending("dropped")
-    name = stage.run(annotations=SPOT)
-    stage.phase(name, "Running")
-    stage.node.faults.reclaim("default", name, lead_seconds=1)
-    stage.phase(name, "Failed")
-    stage.event(name, "StopCharge")
-    record = record_of(stage, stage.pod(name))
-    assert (record.ended, record.finished_source) == (End.RECLAIMED, "event StopCharge")
+    assert (record.finished_known, record.finished_source) == (Known.OBSERVED, "event StopCharge")
 
 
 def test_out_of_memory(stage: Stage) -> None:
