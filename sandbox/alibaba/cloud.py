@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import heapq
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -65,11 +66,13 @@ class Cloud:
         groups = [one for one in self.journal.groups.values() if one.region == region]
         if self.options.deleted == "gone":
             groups = [one for one in groups if one.removed_at is None]
-        over = sorted((one for one in groups if one.state in TERMINAL), key=_ended, reverse=True)
-        latest = {one.id for one in over[:KEPT_AFTERWARDS]}
+        over = [one for one in groups if one.state in TERMINAL]
+        living = [one for one in groups if one.state not in TERMINAL]
         horizon = self.now() - KEPT_FOR
-        kept = [one for one in groups if one.state not in TERMINAL or one.id in latest or _ended(one) >= horizon]
-        return sorted(kept, key=lambda one: (one.accepted_at, one.id), reverse=True)
+        recent = [one for one in over if _ended(one) >= horizon]
+        if len(recent) < KEPT_AFTERWARDS:
+            recent = heapq.nlargest(KEPT_AFTERWARDS, over, key=_ended)
+        return sorted((*living, *recent), key=lambda one: (one.accepted_at, one.id), reverse=True)
 
 
 def _ended(group: ContainerGroup) -> datetime:

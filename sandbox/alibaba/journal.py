@@ -18,6 +18,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class ContainerGroup:
     def id(self) -> str:
         return str(self.made["id"])
 
-    @property
+    @cached_property
     def accepted_at(self) -> datetime:
         return moment(self.made["accepted_at"])
 
