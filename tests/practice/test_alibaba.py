@@ -34,15 +34,19 @@ def pod(practice: PracticeCluster) -> dict[str, Any]:
         "spec": {"restartPolicy": "Never", "containers": [container]},
     }
     practice.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-    deadline = time.monotonic() + 60
-    while True:
-        seen: dict[str, Any] = json.loads(practice.kubectl("-n", "default", "get", "pod", NAME, "-o", "json"))
-        if seen["status"].get("phase") == "Failed":
-            break
-        assert time.monotonic() < deadline, seen["status"]
-        time.sleep(0.2)
+    seen = _wait_for(practice, NAME, "Failed")
     practice.kubectl("-n", "default", "delete", "pod", NAME)
     return seen
+
+
+def _wait_for(practice: PracticeCluster, name: str, phase: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while True:
+        seen: dict[str, Any] = json.loads(practice.kubectl("-n", "default", "get", "pod", name, "-o", "json"))
+        if seen["status"].get("phase") == phase:
+            return seen
+        assert time.monotonic() < deadline, seen["status"]
+        time.sleep(0.2)
 
 
 def test_alibaba_names_the_instance_of_a_pod_that_is_gone(pod: dict[str, Any], settings: Settings) -> None:
@@ -75,3 +79,36 @@ def test_the_bill_charges_what_the_pod_shows(pod: dict[str, Any], settings: Sett
     start = datetime.fromisoformat(created["lastTransitionTime"])
     end = datetime.fromisoformat(pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"])
     assert billed == pytest.approx((end - start).total_seconds(), abs=1.2)
+
+
+def test_a_reclaimed_spot_instance_is_expired(practice: PracticeCluster, settings: Settings) -> None:
+    """A spot instance that was taken away is Expired at Alibaba's, reclaimed in the history, and billed by an ECS type."""
+    name = "alibaba-takes-me"
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "annotations": {"k8s.aliyun.com/eci-spot-strategy": "SpotAsPriceGo"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "build", "image": "alpine:3.20", "command": ["sleep", "600"]}],
+        },
+    }
+    practice.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    _wait_for(practice, name, "Running")
+    practice.node.faults.reclaim("default", name, lead_seconds=1, force=True)
+    pod = _wait_for(practice, name, "Failed")
+    practice.kubectl("-n", "default", "delete", "pod", name)
+    cloud = connect.alibaba(settings)
+    instance = pod["metadata"]["annotations"]["k8s.aliyun.com/eci-instance-id"]
+    (group,) = cloud.container_groups([instance])
+    assert (group["Status"], group["SpotStrategy"]) == ("Expired", "SpotAsPriceGo")
+    assert "SpotToBeReleased" in {event["Reason"] for event in group["Events"]}
+    (record,) = from_eci([group], cluster=settings.name, observed_at=datetime.now(UTC)).records
+    assert (record.ended, record.spot, record.pod_uid) == (End.RECLAIMED, True, f"eci:{instance}")
+    today = datetime.now(timezone(timedelta(hours=8))).date()
+    rows = [row for day in (today - timedelta(days=1), today) for row in cloud.daily_bill(day, instance_id=instance)]
+    assert {row["BillingItemCode"] for row in rows} == {"instance_type"}
