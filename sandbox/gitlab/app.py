@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sandbox.gitlab import git_http, runner_protocol
+from sandbox.gitlab import finished_jobs, git_http, runner_protocol
 from sandbox.gitlab.access import authenticate
 from sandbox.gitlab.answers import ApiError
 from sandbox.gitlab.endpoint import Call, Endpoint, decoded
@@ -39,6 +39,7 @@ def create_app(instance: Instance) -> ASGIApp:
     throttle = Throttle.of(instance.options, instance.now)
     routes = [Route(f"{API}{row.path}", _door(instance, throttle, row), methods=[row.method]) for row in ENDPOINTS]
     routes += [
+        finished_jobs.route(instance),
         Route("/users/sign_in", _sign_in),
         Route("/-/health", _health), Route("/-/readiness", _ready), Route("/-/liveness", _ready),
         Route("/{path:path}.git/{service:path}", _git(instance), methods=["GET", "POST"]),
