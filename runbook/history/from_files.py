@@ -490,8 +490,8 @@ class _Trace:
         created, start, end = at["created"], at["start"], at["end"]
         billed = start is not None
         return {
-            "created_at": created,
-            "created_known": Known.OBSERVED if created else Known.UNKNOWN,
+            "created_at": created or start,
+            "created_known": Known.OBSERVED if created else Known.BOUNDED if start else Known.UNKNOWN,
             "scheduled_at": start,
             "scheduled_known": Known.OBSERVED if start else Known.NEVER,
             "billing_start_at": start,

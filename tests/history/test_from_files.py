@@ -167,6 +167,10 @@ def test_moments_may_be_rfc_3339_or_unix_seconds() -> None:
     written = trace("p1,1,1Gi,,2026-11-24T17:30:00+08:00,2026-11-24T09:35:00Z,", columns=Columns())
     counted = trace("p1,1,1Gi,,1795512600,1795512900,", columns=Columns.parse([], epoch="unix"))
     assert written.records == counted.records
+    assert (written.records[0].created_at, written.records[0].created_known) == (
+        written.records[0].billing_start_at,
+        Known.BOUNDED,
+    )
     assert written.records[0].billing_start_at == datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 
 
