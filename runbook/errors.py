@@ -10,6 +10,7 @@
     │   ├── GitLabForbidden      403: the token's scope or its user's role is too small
     │   └── GitLabNotFound       404: not there, or not shown to this token
     ├── AlibabaError             Alibaba Cloud's API: connection, AccessKey, RAM, throttling, a refused request
+    ├── HistoryError             the pod history's folder or bucket: unreadable, unwritable, torn, of a newer format
     ├── ConfigTomlError          gitlab-runner's config.toml: missing, unreadable, not TOML, changed meanwhile
     ├── PlanError                a plan that must not be applied as it is
     ├── TimedOut                 something that was waited for did not happen in time
@@ -122,6 +123,10 @@ class AlibabaError(RunbookError):
     """The API's error code, such as `Forbidden.RAM`."""
     status: int | None = None
     """HTTP status of the answer; None where there was no answer."""
+
+
+class HistoryError(RunbookError):
+    """The pod history cannot be read or written; what it acknowledged before is untouched."""
 
 
 class ConfigTomlError(RunbookError):

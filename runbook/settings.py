@@ -41,6 +41,7 @@ VERSION_PATTERN = r"^\d+\.\d+(\.\d+)?$"
 URL_PATTERN = r"^(https?://[^\s/]+|env:|file:|secret:)"
 FOLDER_PATTERN = r"^/"
 OPTIONS_PATTERN = r"^-o "
+HISTORY_PATTERN = r"^(file://|oss://|s3://|env:|file:|secret:|[^:]+$)"
 
 
 def is_reference(text: str) -> bool:
@@ -355,6 +356,29 @@ class Smoke(_Card):
     """Seconds that the pipeline may take."""
 
 
+class PodHistory(_Card):
+    """Where the records of pods are kept."""
+
+    url: Annotated[Text, StringConstraints(pattern=HISTORY_PATTERN)] = "var/history"
+    """A folder (a path, file:///path), or a folder of a bucket: oss://bucket/path, s3://bucket/path."""
+    endpoint: Text | None = None
+    """Address of the object store, such as oss-cn-hangzhou-internal.aliyuncs.com; OSS needs one. Without it: AWS S3."""
+    region: Text | None = None
+    """Region of the bucket, for S3."""
+    access_key_id: Secret | None = None
+    """Reference to the AccessKey id for the bucket. Without it: what the S3 client finds by itself."""
+    access_key_secret: Secret | None = None
+    """Reference to the AccessKey secret that belongs to it."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> PodHistory:
+        if (self.access_key_id is None) != (self.access_key_secret is None):
+            raise ValueError("history.access_key_id and history.access_key_secret belong together: give both or none")
+        if self.url.startswith("oss://") and not self.endpoint:
+            raise ValueError("history.endpoint is missing: a history on OSS needs the address of OSS")
+        return self
+
+
 class AlibabaCloud(_Card):
     """How Alibaba Cloud's own API is asked: instances that ECI still knows, prices, the bill. Reading rights are enough."""
 
@@ -397,6 +421,7 @@ class Settings(_Card):
     pods: JobPods = JobPods()
     config: ConfigToml = ConfigToml()
     smoke: Smoke
+    history: PodHistory = PodHistory()
     alibaba: AlibabaCloud = AlibabaCloud()
     dry_run: Annotated[bool, Field(exclude=True)] = True
     """Not written in the card: the notebooks' parameter. True plans and rehearses, False applies."""
@@ -572,6 +597,7 @@ _FORMS = {
     URL_PATTERN: "an address such as https://gitlab.example.com, or a reference to one",
     FOLDER_PATTERN: "an absolute path, beginning with /",
     OPTIONS_PATTERN: "options that begin with -o",
+    HISTORY_PATTERN: "a path, file:///path, oss://bucket/path or s3://bucket/path",
 }
 """The patterns of the card's fields, in words."""
 
