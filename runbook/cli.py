@@ -62,6 +62,78 @@ def _spec(options: argparse.Namespace) -> int:
     return 0
 
 
+TRACE_FIELDS = (
+    "name, uid, namespace, phase, cpu, memory, created, start, end, image, zone, "
+    "project_id, project_path, job_id, job_name"
+)
+"""What a column of a trace may be, as `runbook.history.from_files.FIELDS` explains it: --help loads nothing to say it."""
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
+    pods = sources.add_parser("pods", help="a file of pods: kubectl's JSON or YAML, or CSV", allow_abbrev=False)
+    pods.add_argument("file", metavar="FILE", help="what kubectl printed, or a trace as .csv or .tsv")
+    trace = pods.add_argument_group("a trace", "which column is what; data/history/IMPORTING.md has an example")
+    trace.add_argument("--column", metavar="FIELD=COLUMN[:UNIT]", action="append", default=[], help=TRACE_FIELDS)
+    trace.add_argument("--epoch", metavar="MOMENT", help="moment 0 of times in seconds, or `unix`")
+    pods.add_argument("--observed-at", metavar="MOMENT", help="when FILE was written (default: its own time)")
+    jobs = sources.add_parser("gitlab-jobs", help="GitLab's verdicts, and jobs that nobody watched", allow_abbrev=False)
+    jobs.add_argument("--since", metavar="MOMENT", required=True, help="jobs that ended after it: 7d, 12h, or RFC 3339")
+    scope = jobs.add_argument_group(
+        "whose jobs", "default: those of the card's runner; each may be given several times"
+    )
+    scope.add_argument("--runner", metavar="ID", type=int, action="append", default=[], help="a runner's number")
+    scope.add_argument("--project", metavar="PATH", action="append", default=[], help="a project")
+    scope.add_argument("--group", metavar="PATH", action="append", default=[], help="a group with its subgroups")
+    jobs.add_argument("--traces", action="store_true", help="read the traces of jobs that no pod names")
+    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs)):
+        source.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
+        source.add_argument("--dry-run", action="store_true", help="show the report, write nothing")
+        source.set_defaults(run=run, parser=source)
+
+
+def _import_pods(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from runbook.clients import connect
+    from runbook.history import imports, store
+    from runbook.history.from_files import Columns
+    from runbook.settings import Settings, locate
+
+    settings, path = Settings.load(options.cluster), locate(options.file)
+    tabbed = path.suffix.lower() == ".tsv"
+    columns = Columns.parse(options.column, epoch=options.epoch, delimiter="\t" if tabbed else ",")
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else connect.clock().now()
+    given = options.observed_at
+    observed_at = imports.moment(given, written, where="--observed-at") if given else written
+    history = store.open_store(settings)
+    report = imports.pods(path, history, settings, columns=columns, observed_at=observed_at, dry_run=options.dry_run)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _import_gitlab_jobs(options: argparse.Namespace) -> int:
+    from runbook.clients import connect
+    from runbook.history import imports, store
+    from runbook.settings import Settings
+
+    settings, now = Settings.load(options.cluster), connect.clock().now()
+    report = imports.gitlab_jobs(
+        connect.gitlab(settings),
+        store.open_store(settings),
+        settings,
+        since=imports.moment(options.since, now, where="--since"),
+        now=now,
+        runners=options.runner,
+        projects=options.project,
+        groups=options.group,
+        with_traces=options.traces,
+        dry_run=options.dry_run,
+    )
+    print(report)
+    return 0 if report.ok else 1
+
+
 COMMANDS = (
     Command(
         "spec",
@@ -69,6 +141,13 @@ COMMANDS = (
         "runbook spec --build 2/6Gi --service 1/1Gi --helper 250m/512Mi --region cn-hangzhou",
         _spec_options,
         _spec,
+    ),
+    Command(
+        "import",
+        "What do GitLab, or files of pods, know that the history does not?",
+        "runbook import gitlab-jobs --cluster data/clusters/practice.yaml --since 7d",
+        _import_options,
+        _import_pods,
     ),
 )
 
@@ -85,8 +164,8 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"example: {command.example}",
             allow_abbrev=False,
         )
-        command.add_options(sub)
         sub.set_defaults(run=command.run, parser=sub)
+        command.add_options(sub)
     return root
 
 

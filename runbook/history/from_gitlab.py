@@ -46,6 +46,9 @@ LOOKBACK = timedelta(days=1)
 STAND_IN = "job:"
 """How the `pod_uid` of a record begins that stands for a job whose pod nobody saw."""
 
+TURNED_UP = "the job's pod has a record of its own"
+"""What a stand-in says when the pod turned up after all."""
+
 _WEB_URL = re.compile(r"/(?P<path>.+?)/(?:-/)?jobs/\d+$")
 _DEFAULT_PORT = re.compile(r":(80|443)$")
 _NO_KEYSET = 405
@@ -380,6 +383,7 @@ def match(
 
     verdicts = [false_green.Verdict(job.host, job.id, job.status, job.web_url) for job in by_key.values()]
     marked = false_green.mark(completed, verdicts)
+    standing += [_stepped_back(one) for one in stand_ins if (one.gitlab_host, one.job_id) in with_pod]
     before = {one.pod_uid: one for one in (*pods, *stand_ins)}
     changed = [one for one in (*marked, *standing) if _differs(one, before.get(one.pod_uid))]
     stamped = {one.pod_uid: _seen_by_gitlab(one, observed_at) for one in changed}
@@ -620,6 +624,20 @@ def _stand_in(
         ended_evidence="GitLab: " + ", ".join(filter(None, (job.status, job.failure_reason))),
         **_verdict(job, retries),
         **_shared(job),
+    )
+
+
+def _stepped_back(stand_in: PodRecord) -> PodRecord:
+    """The stand-in of a job whose pod turned up: it stays in an append-only history, but nothing of it is billed."""
+    return msgspec.structs.replace(
+        stand_in,
+        billing_start_at=None,
+        billing_start_known=Known.NEVER,
+        billing_start_source=TURNED_UP,
+        finished_at=None,
+        finished_known=Known.NEVER,
+        finished_source=TURNED_UP,
+        ended_evidence=TURNED_UP,
     )
 
 

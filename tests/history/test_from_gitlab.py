@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from runbook.history.from_gitlab import (
+    TURNED_UP,
     CLEANUP,
     HOW_MEANING,
     How,
@@ -268,9 +269,16 @@ def test_matched_twice_nothing_changes() -> None:
 
 
 def test_a_pod_that_turns_up_takes_the_place_of_its_stand_in() -> None:
-    """A job counts once: the bounded record steps back as soon as a pod of the job is there."""
+    """A job counts once: the bounded record steps back as soon as a pod of the job is there, and is billed no more."""
     stand_in = matched([], [job()]).records
     result = matched([*stand_in, exact()], [job()])
+    (back,) = (one for one in result.to_write if one.pod_uid.startswith("job:"))
+    assert (back.billing_start_known, back.finished_known, back.ended_evidence) == (
+        Known.NEVER,
+        Known.NEVER,
+        TURNED_UP,
+    )
+    assert matched([back, *result.records], [job()]).to_write == ()
     assert [one.pod_uid for one in result.records] == ["u1"]
     assert [one.pod_uid for one in without_stand_ins([*stand_in, *result.to_write])] == ["u1"]
 

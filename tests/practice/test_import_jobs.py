@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from runbook.clients.gitlab import GitLabClient
 from runbook.errors import GitLabForbidden
-from runbook.history import from_gitlab
+from runbook.history import from_gitlab, imports
 from runbook.history.from_gitlab import How, Job
 from runbook.history.record import End, JobKnown, PodRecord
+from runbook.history.store import open_store
+from runbook.settings import ROOT, Settings
 from sandbox.gitlab.process import GitLab
 
 JOBS = 120
@@ -130,3 +136,28 @@ def test_a_token_that_may_not_read_the_runners_jobs_is_told_so(worked: Worked) -
     """A maintainer's token may not list the jobs of an instance runner: the error is a page, not a short history."""
     with pytest.raises(GitLabForbidden):
         from_gitlab.read_jobs(worked.client("maintainer-read-api"), since=NOW, runners=[worked.runner])
+
+
+def test_the_command_imports_once(worked: Worked, tmp_path: Path) -> None:
+    """`runbook import gitlab-jobs` records the jobs that nobody watched; the second run has nothing to write."""
+    (tmp_path / "token").write_text(worked.gitlab.token("root-read-api"))
+    (tmp_path / "token").chmod(0o600)
+    values = yaml.safe_load((ROOT / "data" / "clusters" / "practice.yaml").read_text())
+    values["gitlab"] = {"url": worked.gitlab.url, "token": f"file:{tmp_path / 'token'}"}
+    values["history"] = {"url": str(tmp_path / "history")}
+    card = tmp_path / "card.yaml"
+    card.write_text(yaml.safe_dump(values))
+    settings = Settings.load(card)
+    store = open_store(settings)
+    outcomes = []
+    for _ in range(2):
+        report = imports.gitlab_jobs(
+            worked.client(), store, settings, since=NOW - timedelta(hours=1), now=datetime.now(UTC) + imports.SETTLED
+        )
+        outcomes.append(report.outcome)
+    assert outcomes == [f"{JOBS} records written", "nothing to write"]
+    command = [sys.executable, "-m", "runbook.cli", "import", "gitlab-jobs", "--cluster", card, "--since", "1h"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"{JOBS} runner_system_failure" not in done.stdout and "12 runner_system_failure" in done.stdout
+    assert worked.gitlab.token("root-read-api") not in done.stdout + done.stderr
