@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -436,12 +437,10 @@ def _join(
             joined[place] = How.TRACE, by_trace[pod.pod_name]
         elif pod.job_id is None and pod.project_id and pod.created_at:
             open_places.append(place)
-    by_project = defaultdict(list)
-    for job in ours.values():
-        by_project[job.project_id].append(job)
+    running = _Running.of(ours.values())
     names = {job.runner_name for job in ours.values()}
     fitting = {
-        place: [job.key for job in by_project[pods[place].project_id] if _fits(pods[place], job, names)]
+        place: [job.key for job in running.around(pods[place]) if _fits(pods[place], job, names)]
         for place in open_places
     }
     lives: defaultdict[JobKey, list[PodRecord]] = defaultdict(list)
@@ -451,6 +450,42 @@ def _join(
     candidates = _settle(pods, fitting, lives, joined)
     joined |= {place: (How.AMBIGUOUS, None) for place in candidates}
     return joined, candidates
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The jobs of each project that started, by their start, and how long the longest of them ran."""
+
+    jobs: Mapping[int, list[Job]]
+    starts: Mapping[int, list[datetime]]
+    longest: Mapping[int, timedelta]
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job]) -> _Running:
+        by_project: defaultdict[int, list[tuple[datetime, Job]]] = defaultdict(list)
+        for job in jobs:
+            if job.started_at and job.project_id:
+                by_project[job.project_id].append((job.started_at, job))
+        ordered = {id: sorted(rows, key=lambda row: (row[0], row[1].id)) for id, rows in by_project.items()}
+        # One that still runs may have begun at any time before.
+        longest = {
+            id: max((job.finished_at - start if job.finished_at else timedelta.max for start, job in rows))
+            for id, rows in ordered.items()
+        }
+        return cls(
+            {id: [job for _, job in rows] for id, rows in ordered.items()},
+            {id: [start for start, _ in rows] for id, rows in ordered.items()},
+            longest,
+        )
+
+    def around(self, pod: PodRecord) -> Sequence[Job]:
+        """The jobs of a pod's project that may have run when it was made."""
+        id, made = pod.project_id, pod.created_at
+        if id not in self.jobs or id is None or made is None:
+            return ()
+        starts, longest = self.starts[id], self.longest[id]
+        first = 0 if longest == timedelta.max else bisect_left(starts, made - longest - SKEW)
+        return self.jobs[id][first : bisect_right(starts, made + SKEW)]
 
 
 def _settle(

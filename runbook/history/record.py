@@ -132,7 +132,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     pod_uid: Annotated[
         str,
         Meaning(
-            "UID of the pod; `job:HOST/ID` for a job, `eci:ID` for an instance whose pod nobody saw.",
+            "UID of the pod; `job:HOST/ID` for a job, `eci:ID` for an instance whose pod nobody saw, `file:FILE/NAME` in a trace.",
             "1b5b30b5-e2b5-4628-9088-1c480dd539a3",
             "metadata.uid",
         ),

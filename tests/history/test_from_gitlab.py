@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,9 @@ import msgspec
 import pytest
 
 from runbook.history.from_gitlab import (
-    TURNED_UP,
     CLEANUP,
     HOW_MEANING,
+    TURNED_UP,
     How,
     Job,
     Matched,
@@ -340,3 +341,14 @@ def test_the_report_sums_up() -> None:
     assert facts["failure reasons"] == "1 script_failure"
     assert "the longest 1 min" in facts["waited for a runner"]
     assert (report.joined, set(HOW_MEANING)) == (1, set(How))
+
+
+def test_old_runners_and_many_jobs_are_matched_in_seconds() -> None:
+    """4,000 pods that name no job, and as many jobs of one project one after the other: each pod gets its own."""
+    count = 4000
+    jobs = [job(number, 2.0 * number, 2.0 * number + 1.5) for number in range(count)]
+    pods = [pod(f"u{number}", 2.0 * number + 0.1, 2.0 * number + 1.5) for number in range(count)]
+    began = time.monotonic()
+    result = matched(pods, jobs)
+    assert time.monotonic() - began < 10
+    assert [one.job_id for one in result.records] == list(range(count))
