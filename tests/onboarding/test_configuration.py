@@ -409,7 +409,7 @@ def test_blockers_in_the_file(card: Write, text: str, id: str, words: list[str])
 @pytest.mark.parametrize(
     ("pods", "id"),
     [
-        ({"economy": True, "spot": {}}, "pod-size"),
+        ({"economy": True, "build": "16/32Gi"}, "pod-size"),
         ({"build": "900/1Gi"}, "pod-size"),
         ({"custom_tags": {"a:b": "c"}}, "custom-tags"),
     ],
