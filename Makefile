@@ -5,7 +5,7 @@ export PYTHONPATH := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lab sandbox lint
+.PHONY: help demo test unit lab sandbox lint bench soak
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
@@ -33,6 +33,12 @@ lint: .venv/.complete  ## ruff, type checker, import contract, Go's vet, noteboo
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m sandbox vet
 	@$(BIN)/python -m pytest -q tests/notebooks/test_contract.py
+
+bench: .venv/.complete  ## every figure as a ratio of one run (about 15 min); var/bench/results.json
+	@$(BIN)/python -m bench
+
+soak: .venv/.complete  ## kill -9 and other accidents, many times
+	@$(BIN)/python -m soak
 
 .venv/.complete: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

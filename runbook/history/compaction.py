@@ -62,6 +62,7 @@ def compact(
     now: datetime,
     days: Collection[date | None] | None = None,
     grace: timedelta = GRACE,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> Compacted:
     """Merge the tail of these days (None: of all) into their day files, and remove what was merged longer than `grace` ago.
 
@@ -80,7 +81,8 @@ def compact(
         for day in sorted(tails, key=lambda one: one or date.min):
             base = snapshot.bases.get(day)
             merged = [one.name for one in snapshot.merged if day_of(one.path) == day]
-            rows = _merge(folder, footers, day, base, tails[day], merged, started + grace.total_seconds() / 2)
+            deadline = started + grace.total_seconds() / 2
+            rows = _merge(folder, footers, day, base, tails[day], merged, deadline=deadline, rows_at_once=rows_at_once)
             done.append(DayCompacted(day, rows, len(tails[day])))
         old = [one for one in snapshot.merged if now - snapshot.bases[day_of(one.path)].modified >= grace]
         old += [one for one in snapshot.temporary if now - one.modified >= grace]
@@ -96,7 +98,9 @@ def _merge(
     base: StoredFile | None,
     tail: list[StoredFile],
     merged: Iterable[str],
+    *,
     deadline: float,
+    rows_at_once: int,
 ) -> int:
     """Write the day's file anew from its base and its tail, and put it in place. Returns its rows."""
     path = base_path(day)
@@ -110,7 +114,7 @@ def _merge(
                 database.execute(f"SET {setting}")
             database.execute("SET temp_directory = $1", [str(spill)])
             expected = sum(one.rows for one in footers.of(files).values())
-            rows = _write(database, folder, files, -(-expected // ROWS_AT_ONCE), schema, scratch)
+            rows = _write(database, folder, files, -(-expected // rows_at_once), schema, scratch)
         now_there = {one.path: one for one in folder.files(path.rpartition("/")[0])}.get(path)
         if not folder.on_disk and (now_there != base or time.monotonic() > deadline):
             raise HistoryError(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROTOCOL = "podhistory"
 
 
-class _ForDuckDB(ArrowFSWrapper):
+class _ForDuckDB(ArrowFSWrapper):  # type: ignore[misc]
     """A bucket as DuckDB can be handed it: its own extension for S3 is a download that not every machine may make."""
 
     protocol = PROTOCOL

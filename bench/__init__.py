@@ -1,0 +1,1 @@
+"""How fast, said as ratios of one run on one machine: `make bench`. One module a subject; its `measure()` yields its figures."""
