@@ -1,4 +1,4 @@
-"""The practice cluster from the command line: `python -m sandbox [run|build|demo|lab|vet]`."""
+"""The practice cluster from the command line: `python -m sandbox [run|build|demo|lab|traffic|vet]`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ def main() -> int:
     commands.add_parser("build", help="build what is not in the cache")
     commands.add_parser("demo", help="run the main job: every notebook, rehearsed, applied and applied again")
     commands.add_parser("lab", help="JupyterLab beside a practice cluster")
+    traffic = commands.add_parser("traffic", help="play a team's CI on the practice cluster that runs")
+    traffic.add_argument("--dir", type=Path, default=HOME, help="folder of that cluster (default: var/practice)")
+    traffic.add_argument("--days", type=float, default=1, help="played days (default: 1)")
+    traffic.add_argument("--seed", type=int, default=7, help="what happens is drawn from it (default: 7)")
+    traffic.add_argument("--factor", type=float, default=3600, help="how much faster than real time (default: 3600)")
+    traffic.add_argument("--times", type=float, default=1, help="how much busier than the usual team (default: 1)")
+    traffic.add_argument("--truth", type=Path, help="file that gets the truth as JSON lines (default: DIR/truth.jsonl)")
     commands.add_parser("vet", help="go vet over our Go modules")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -38,6 +45,8 @@ def main() -> int:
                 return demo()
             case "lab":
                 return _lab()
+            case "traffic":
+                return _traffic(options)
             case "vet":
                 return _vet()
             case _:
@@ -69,6 +78,16 @@ def _lab() -> int:
             ],
             check=False,
         ).returncode
+
+
+def _traffic(options: argparse.Namespace) -> int:
+    from sandbox.traffic.play import play, running
+
+    out = options.truth or options.dir / "truth.jsonl"
+    wanted = {name: getattr(options, name) for name in ("days", "seed", "factor", "times")}
+    truth = play(running(options.dir), **wanted, out=out, say=print)
+    print(f"{len(truth.pods)} pods in {truth.seconds:.1f} s ({truth.pods_a_second:.1f} a second); the truth: {out}")
+    return 0
 
 
 def _vet() -> int:

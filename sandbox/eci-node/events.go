@@ -84,7 +84,7 @@ var (
 )
 
 // eventLanes are posted side by side; all events of a pod take the same one.
-const eventLanes = 4
+const eventLanes = 8
 
 // EventLog posts events in played time, those of a pod in the order in which they were told, without making the
 // teller wait.
@@ -168,12 +168,8 @@ func (l *EventLog) post(ctx context.Context, lane *eventLane) {
 	}
 }
 
-// Flush waits until everything told so far has been posted; what others tell in the meantime it does not wait for.
-func (l *EventLog) Flush() {
-	for n := range l.lanes {
-		l.lanes[n].flush()
-	}
-}
+// Flush waits until everything told so far of a pod has been posted; what is told in the meantime it does not wait for.
+func (l *EventLog) Flush(pod *corev1.Pod) { l.laneOf(pod).flush() }
 
 func (l *eventLane) add(event *corev1.Event) {
 	l.mu.Lock()

@@ -174,7 +174,7 @@ func (i *Instance) conclude(end ending) {
 func (i *Instance) remove() {
 	i.eci.forget(i)
 	i.eci.Journal.Note(lineRemoved, i)
-	i.eci.Events.Flush()
+	i.eci.Events.Flush(i.pod)
 	if err := i.eci.removeObject(context.Background(), i.pod); err != nil {
 		slog.Warn("a pod was not removed", "pod", i.pod.Name, "error", err)
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/workqueue"
 )
 
 const (
@@ -99,12 +100,21 @@ func (n *ZoneNode) podController(ctx context.Context) (*vknode.PodController, er
 		ConfigMapInformer:         rest.Core().V1().ConfigMaps(),
 		ServiceInformer:           rest.Core().V1().Services(),
 		SkipDownwardAPIResolution: true,
+
+		SyncPodsFromKubernetesRateLimiter:    failuresOnly(),
+		DeletePodsFromKubernetesRateLimiter:  failuresOnly(),
+		SyncPodStatusFromProviderRateLimiter: failuresOnly(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	pods.Start(ctx.Done())
 	return controller, nil
+}
+
+// failuresOnly holds back what has failed. The library's own limiter also holds everything to 10 changes a second.
+func failuresOnly() workqueue.TypedRateLimiter[any] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[any](5*time.Millisecond, 30*time.Second)
 }
 
 // object is the node as ACK writes it.

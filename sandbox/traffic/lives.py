@@ -213,7 +213,11 @@ def _with_pull_retries(rng: np.random.Generator, rows: Columns) -> Iterator[Colu
     delay = 20
     deleted = first["instance"] + delay
     n = len(deleted)
-    first |= {"ending": np.full(n, Ending.IMAGE_PULL, np.int64), "last_pod": np.zeros(n, bool), "exit_code": np.full(n, -1)}
+    first |= {
+        "ending": np.full(n, Ending.IMAGE_PULL, np.int64),
+        "last_pod": np.zeros(n, bool),
+        "exit_code": np.full(n, -1),
+    }
     first |= {"pulled": np.full(n, -1), "running": np.full(n, -1), "end": deleted, "deleted": deleted}
     first["cached"] = np.zeros(n, bool)
     later = deleted - rows["created"][again] + 1

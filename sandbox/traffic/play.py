@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,15 +33,23 @@ from sandbox.process import SandboxError
 from sandbox.traffic.lives import Lives, draw, kinds
 from sandbox.traffic.pods import PlayedRunner, manifest, script
 from sandbox.traffic.team import TEAM, JobKind, Team
-from sandbox.traffic.truth import Numbers, PodTruth, Truth, planned, rows
+from sandbox.traffic.truth import NUMBERS, Numbers, PodTruth, Truth, planned, rows
 
 WORKERS = 8
-AHEAD = 120
-"""Pods that may be under way more than their moments ask for, where the machine is slower than the played clock."""
+UNDER_WAY = 150
+"""Pods that are there at once, at most: where the machine is slower than the played clock, the next ones wait."""
 PATIENCE_SECONDS = 120
 """For how long a request is tried again, e.g. while the API server restarts."""
+SAY_SECONDS, TICK_SECONDS = 5, 0.005
 NAMESPACE = "gitlab-ci"
 FACTOR = 3600.0
+
+
+class HasUrl(Protocol):
+    """The practice GitLab, as far as traffic needs it."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Played(Protocol):
@@ -51,7 +59,32 @@ class Played(Protocol):
     def kubeconfig(self) -> Path: ...
 
     @property
-    def gitlab(self) -> Any: ...
+    def gitlab(self) -> HasUrl: ...
+
+
+@dataclass(frozen=True)
+class _Url:
+    url: str
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A practice cluster that another process runs."""
+
+    kubeconfig: Path
+    gitlab: _Url
+
+
+def running(folder: Path) -> Elsewhere:
+    """The practice cluster that runs in a folder. Raises SandboxError where none does."""
+    url, kubeconfig = folder / "gitlab" / "url", folder / "kubeconfig"
+    if not (url.exists() and kubeconfig.exists()):
+        raise SandboxError(
+            "No practice cluster runs in this folder.",
+            where=str(folder),
+            remedy="Start one first: python -m sandbox run --dir FOLDER",
+        )
+    return Elsewhere(kubeconfig.resolve(), _Url(url.read_text().strip()))
 
 
 def play(
@@ -65,7 +98,7 @@ def play(
     pods: int | None = None,
     namespace: str = NAMESPACE,
     team: Team = TEAM,
-    numbers: Numbers = Numbers(),
+    numbers: Numbers = NUMBERS,
     out: Path | None = None,
     tell_gitlab: bool = True,
     say: Callable[[str], None] = lambda line: None,
@@ -215,13 +248,19 @@ class _Api:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}}
         self.ask("POST", "/api/v1/namespaces", body, fine=(http.HTTPStatus.CONFLICT,))
 
-    def follow(self, seen: Callable[[_Seen], None], stop: threading.Event) -> None:
-        """Call `seen` with every state of every pod until told to stop: a list, a watch from there, and again."""
+    def follow(
+        self, seen: Callable[[_Seen, bool], None], there: Callable[[set[str]], None], stop: threading.Event
+    ) -> None:
+        """Call `seen` with every state of every pod until told to stop: a list, a watch from there, and again.
+
+        Its second argument says that the pod is gone. `there` gets the names of each list.
+        """
         selector = "labelSelector=ci-job-id"
         while not stop.is_set():
             listed = _decode_list(json.dumps(self.ask("GET", f"{self.pods}?{selector}")).encode())
             for pod in listed.items:
-                seen(pod)
+                seen(pod, False)
+            there({pod.metadata.name for pod in listed.items})
             query = f"?{selector}&watch=1&timeoutSeconds=300&resourceVersion={listed.metadata.resourceVersion}"
             try:
                 answer = self._pool.request(
@@ -232,7 +271,7 @@ class _Api:
                 continue  # silence, or the server went away: list again
 
 
-def _read_watch(answer: urllib3.BaseHTTPResponse, seen: Callable[[_Seen], None], stop: threading.Event) -> None:
+def _read_watch(answer: urllib3.BaseHTTPResponse, seen: Callable[[_Seen, bool], None], stop: threading.Event) -> None:
     """Lines of a watch until it ends; whatever is no pod (an expired version) ends it."""
     rest = b""
     try:
@@ -240,11 +279,10 @@ def _read_watch(answer: urllib3.BaseHTTPResponse, seen: Callable[[_Seen], None],
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 change = _decode_change(line)
-                if change.type not in ("ADDED", "MODIFIED"):
-                    if change.type == "ERROR":
-                        return
-                    continue
-                seen(change.object)
+                if change.type == "ERROR":
+                    return
+                if change.type != "BOOKMARK":
+                    seen(change.object, change.type == "DELETED")
             if stop.is_set():
                 return
     finally:
@@ -326,60 +364,70 @@ class _Stage:
         self._api, self._parts, self._factor, self._out, self._say = api, parts, factor, out, say
         self._by_name = {part.name: part for part in parts}
         self._waiting = set(self._by_name)
+        self._leaving: dict[str, _Part] = {}
         self._shown: queue.SimpleQueue[tuple[float, _Part]] = queue.SimpleQueue()
+        self._gone: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._asked: list[Future[None]] = []
         self._ended: list[PodTruth] = []
         self._stop = threading.Event()
 
     def run(self) -> Truth:
         begun = time.monotonic()
         with ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as watching:
-            watch = watching.submit(self._api.follow, self._see, self._stop)
+            watch = watching.submit(self._api.follow, self._see, self._miss, self._stop)
             try:
                 self._play(workers, begun, watch)
             finally:
                 self._stop.set()
         return Truth(tuple(self._ended), time.monotonic() - begun)
 
-    def _see(self, pod: _Seen) -> None:
+    # -- called by the thread that watches
+
+    def _see(self, pod: _Seen, gone: bool) -> None:
         part = self._by_name.get(pod.metadata.name)
-        if part is not None and part.name in self._waiting and pod.shows(part.truth.ending):
+        if part is None:
+            return
+        if gone:
+            self._gone.put(part.name)
+        elif part.name in self._waiting and pod.shows(part.truth.ending):
             self._waiting.discard(part.name)
             self._shown.put((time.monotonic() + part.lingers, part))
 
+    def _miss(self, there: set[str]) -> None:
+        """Pods that were deleted while nobody watched are not in the list any more."""
+        for name in set(self._leaving) - there:
+            self._gone.put(name)
+
+    # -- called by the one that keeps the time
+
     def _play(self, workers: ThreadPoolExecutor, begun: float, watch: Future[None]) -> None:
-        due: list[tuple[float, int, _Part]] = []
-        creating: list[Future[None]] = []
-        deleting: list[tuple[_Part, Future[None]]] = []
-        coming, told, quiet = 0, 0.0, time.monotonic()
+        due: list[tuple[float, str, _Part]] = []
+        coming, told, moved = 0, begun, begun
         while len(self._ended) < len(self._parts):
             now = time.monotonic()
-            under_way = coming - len(self._ended)
-            allowed = AHEAD + sum(1 for part in self._parts[coming : coming + 1] if part.due > now - begun)
-            while coming < len(self._parts) and self._parts[coming].due <= now - begun and under_way < allowed:
-                creating.append(workers.submit(self._create, self._parts[coming]))
-                coming, under_way, quiet = coming + 1, under_way + 1, now
-            while not self._shown.empty():
-                moment, part = self._shown.get()
-                heapq.heappush(due, (moment, id(part), part))
+            while self._may_come(coming, now - begun):
+                self._asked.append(workers.submit(self._create, self._parts[coming]))
+                coming, moved = coming + 1, now
+            for moment, part in _drained(self._shown):
+                heapq.heappush(due, (moment, part.name, part))
             while due and due[0][0] <= now:
                 part = heapq.heappop(due)[2]
-                deleting.append((part, workers.submit(self._delete, part)))
-            creating = [one for one in creating if not _done(one)]
-            finished = [part for part, future in deleting if _done(future)]
-            deleting = [(part, future) for part, future in deleting if not future.done() or part not in finished]
-            quiet = now if finished or due else quiet
-            self._keep([msgspec.structs.replace(part.truth, **self._identity(part)) for part in finished])
-            if now - told > 5:
+                self._leaving[part.name] = part
+                self._asked.append(workers.submit(self._delete, part))
+            self._asked = [one for one in self._asked if not _done(one)]
+            moved = now if self._keep(_drained(self._gone)) or due else moved
+            if now - told > SAY_SECONDS:
                 self._say(f"{len(self._ended)} of {len(self._parts)} pods in {now - begun:.0f} s")
                 told = now
-            if _done(watch) or (coming > len(self._ended) and now - quiet > PATIENCE_SECONDS):
-                stuck = ", ".join(sorted(part.name for part in self._parts[:coming] if part.name in self._waiting)[:5])
-                raise SandboxError("Played pods do not come to their end.", value=stuck)
-            time.sleep(0.005)
+            if _done(watch) or (coming > len(self._ended) and now - moved > PATIENCE_SECONDS):
+                stuck = sorted(
+                    part.name for part in self._parts[:coming] if part.name in self._waiting | set(self._leaving)
+                )
+                raise SandboxError("Played pods do not come to their end.", value=", ".join(stuck[:5]))
+            time.sleep(TICK_SECONDS)
 
-    def _identity(self, part: _Part) -> dict[str, str]:
-        meta = part.manifest["metadata"]
-        return {"uid": part.uid, "pod_name": part.name, "namespace": meta["namespace"]}
+    def _may_come(self, number: int, passed: float) -> bool:
+        return number < len(self._parts) and self._parts[number].due <= passed and number - len(self._ended) < UNDER_WAY
 
     def _create(self, part: _Part) -> None:
         made = self._api.ask("POST", self._api.pods, part.manifest, fine=(http.HTTPStatus.CONFLICT,))
@@ -388,13 +436,27 @@ class _Stage:
         part.uid = made["metadata"]["uid"]
 
     def _delete(self, part: _Part) -> None:
-        self._api.ask("DELETE", f"{self._api.pods}/{part.name}", fine=(http.HTTPStatus.NOT_FOUND,))
+        if not self._api.ask("DELETE", f"{self._api.pods}/{part.name}", fine=(http.HTTPStatus.NOT_FOUND,)):
+            self._gone.put(part.name)
 
-    def _keep(self, truths: list[PodTruth]) -> None:
+    def _keep(self, gone: Iterable[str]) -> bool:
+        """Write down the truth of pods that are gone; whether there was any."""
+        parts = [part for name in gone if (part := self._leaving.pop(name, None)) is not None]
+        namespace = {"namespace": parts[0].manifest["metadata"]["namespace"]} if parts else {}
+        truths = [msgspec.structs.replace(part.truth, uid=part.uid, pod_name=part.name, **namespace) for part in parts]
         self._ended += truths
         if self._out is not None and truths:
             with self._out.open("ab") as file:
                 file.write(msgspec.json.Encoder().encode_lines(truths))
+        return bool(truths)
+
+
+Item = TypeVar("Item")
+
+
+def _drained(line: queue.SimpleQueue[Item]) -> list[Item]:
+    """What has been put into a queue until now."""
+    return [line.get() for _ in range(line.qsize())]
 
 
 def _done(future: Future[None]) -> bool:

@@ -44,7 +44,32 @@ class Project:
         return tuple(tuple(job for job in self.jobs if job.stage == name) for name in names)
 
 
-WORKDAY = (0.2, 0.1, 0.3, 0.1, 0.1, 0.1, 0.3, 0.8, 2.0, 4.0, 5.0, 4.5, 2.0, 3.5, 5.0, 5.0, 4.5, 3.5, 2.0, 1.2, 1.0, 0.8, 0.5, 0.3)
+WORKDAY = (
+    0.2,
+    0.1,
+    0.3,
+    0.1,
+    0.1,
+    0.1,
+    0.3,
+    0.8,
+    2.0,
+    4.0,
+    5.0,
+    4.5,
+    2.0,
+    3.5,
+    5.0,
+    5.0,
+    4.5,
+    3.5,
+    2.0,
+    1.2,
+    1.0,
+    0.8,
+    0.5,
+    0.3,
+)
 """Pipelines begun in each hour of a workday, relative to each other (played UTC)."""
 
 
@@ -71,7 +96,9 @@ TEAM = Team(
                 JobKind("install", "build", _NODE, "2", "4Gi", 95),
                 JobKind("lint", "test", _NODE, "1", "2Gi", 40, fails=0.07),
                 JobKind("unit tests", "test", _NODE, "2", "4Gi", 150, fails=0.06),
-                JobKind("browser tests", "test", "debian:12", "4", "8Gi", 520, share=0.6, fails=0.09, retries=1, spot=True),
+                JobKind(
+                    "browser tests", "test", "debian:12", "4", "8Gi", 520, share=0.6, fails=0.09, retries=1, spot=True
+                ),
                 JobKind("publish", "deploy", "alpine:3.20", "250m", "512Mi", 25, share=0.3, fails=0.01),
             ),
         ),
@@ -82,7 +109,14 @@ TEAM = Team(
             (
                 JobKind("compile", "build", _JAVA, "4", "8Gi", 180, runs_out_of_memory=0.004),
                 JobKind(
-                    "integration", "test", _JAVA, "4", "8Gi", 430, fails=0.06, retries=1,
+                    "integration",
+                    "test",
+                    _JAVA,
+                    "4",
+                    "8Gi",
+                    430,
+                    fails=0.06,
+                    retries=1,
                     services=("postgres:16", "redis:7"),
                 ),
                 JobKind("static analysis", "test", _JAVA, "2", "6Gi", 240, runs_out_of_memory=0.01),
@@ -105,7 +139,19 @@ TEAM = Team(
             8,
             (
                 JobKind("tests", "test", "python:3.12", "2", "8Gi", 260, runs_out_of_memory=0.02),
-                JobKind("train", "train", "python:3.12", "8", "32Gi", 6300, 0.6, share=0.35, fails=0.05, retries=1, spot=True),
+                JobKind(
+                    "train",
+                    "train",
+                    "python:3.12",
+                    "8",
+                    "32Gi",
+                    6300,
+                    0.6,
+                    share=0.35,
+                    fails=0.05,
+                    retries=1,
+                    spot=True,
+                ),
                 JobKind("score", "score", "python:3.12", "4", "16Gi", 600, share=0.35, fails=0.03),
             ),
         ),

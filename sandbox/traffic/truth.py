@@ -80,7 +80,10 @@ class Numbers:
     first_pipeline: int = 500_000
 
 
-def planned(team: Team, lives: Lives, begin: datetime, numbers: Numbers = Numbers()) -> Iterator[PodTruth]:
+NUMBERS = Numbers()
+
+
+def planned(team: Team, lives: Lives, begin: datetime, numbers: Numbers = NUMBERS) -> Iterator[PodTruth]:
     """What will be true of each pod once it has been played; uid and name are known only then."""
     jobs = kinds(team)
 
@@ -111,7 +114,9 @@ def planned(team: Team, lives: Lives, begin: datetime, numbers: Numbers = Number
             billing_start_at=at(row["instance"]),
             pulled_at=at(row["pulled"]),
             running_at=at(row["running"]),
-            finished_at=None if ending is Ending.NO_STOCK else at(row["end" if ending is Ending.RECLAIM else "deleted"]),
+            finished_at=None
+            if ending is Ending.NO_STOCK
+            else at(row["end" if ending is Ending.RECLAIM else "deleted"]),
             job_status=STATUS[row["verdict"]],
             job_failure_reason=FAILURE_REASON[row["verdict"]],
             job_created_at=created,
