@@ -65,7 +65,7 @@ def soak(kills: int, seed: int) -> str:
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="runbook-soak-") as name:
         folder = Path(name)
-        for kill in range(kills):
+        for _ in range(kills):
             first = (
                 max(acknowledged(folder), default=-1) + 2
             )  # the one that may be there unacknowledged is not written again
