@@ -134,7 +134,12 @@ def _runner(instance: Instance) -> Runner:
     if found is not None:
         return found
     runner = Runner(
-        instance.next_id("runners"), f"played-{len(instance.runners)}", "instance_type", instance.now(), RUNNER, paused=True
+        instance.next_id("runners"),
+        f"played-{len(instance.runners)}",
+        "instance_type",
+        instance.now(),
+        RUNNER,
+        paused=True,
     )
     instance.runners[runner.id] = runner
     return runner

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,7 @@ class Lives:
 
     def __getattr__(self, name: str) -> npt.NDArray[Any]:
         try:
-            return self.__dict__["columns"][name]
+            return cast(npt.NDArray[Any], self.__dict__["columns"][name])
         except KeyError:
             raise AttributeError(name) from None
 
@@ -177,7 +177,8 @@ def _job(kind: JobKind, rng: np.random.Generator, at: Whole, job: Whole) -> Colu
     exit_code = np.full(n, -1)
 
     def happens(chance: float) -> Flags:
-        return (ending == Ending.DELETED) & (verdict == Verdict.SUCCESS) & (rng.random(n) < chance)
+        free: Flags = (ending == Ending.DELETED) & (verdict == Verdict.SUCCESS)
+        return free & (rng.random(n) < chance)
 
     verdict[happens(kind.fails)] = Verdict.SCRIPT_FAILURE
     for how, chance, code in (
