@@ -125,7 +125,6 @@ func (i *Instance) playScript(ctx context.Context) error {
 	i.mu.Lock()
 	i.order = order
 	i.mu.Unlock()
-	i.report(func(status *corev1.PodStatus, now metav1.Time) { stampScheduled(status, now) })
 	if err := i.script.Reach(ctx, script.Instance); err != nil {
 		return err
 	}
@@ -152,15 +151,6 @@ func (i *Instance) playScript(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
-}
-
-// stampScheduled puts the API server's real time of the binding into played time.
-func stampScheduled(status *corev1.PodStatus, now metav1.Time) {
-	for n := range status.Conditions {
-		if status.Conditions[n].Type == corev1.PodScheduled {
-			status.Conditions[n].LastTransitionTime = now
-		}
-	}
 }
 
 func (i *Instance) playNoStock(ctx context.Context, attempt attempt) error {

@@ -41,6 +41,7 @@ class PodTruth(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool
     image_cache_hit: bool
     scheduled_at: datetime
+    """It came to its node. What the API server itself stamps (creation, binding, deletion) is real time, not this."""
     billing_start_at: datetime | None
     pulled_at: datetime | None
     running_at: datetime | None
