@@ -234,7 +234,8 @@ def _containers(looks: pa.ListArray, row: dict[str, Any], at: Callable[..., pa.A
 
 
 def _letters(rng: np.random.Generator, n: int, length: int, alphabet: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.frombuffer(alphabet.encode(), np.uint8)[rng.integers(0, len(alphabet), (n, length), np.uint8)]
+    letters: np.ndarray[Any, np.dtype[np.uint8]] = np.frombuffer(alphabet.encode(), np.uint8)
+    return letters.take(rng.integers(0, len(alphabet), (n, length), np.uint8))
 
 
 def _texts(letters: np.ndarray[Any, np.dtype[np.uint8]], valid: Any = None) -> pa.Array:
