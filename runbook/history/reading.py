@@ -104,15 +104,16 @@ def look(folder: Folder, footers: Footers) -> Snapshot:
                 remedy=f"Move it elsewhere: Store.set_aside({one.path!r}).",
                 page=PAGE,
             )
-    known = footers.of([one for one in files if is_ours(one)])
-    bases = {day_of(one.path): one for one in known if one.path.startswith(BASE)}
+    bases = {day_of(one.path): one for one in files if is_ours(one) and one.path.startswith(BASE)}
+    known = footers.of(list(bases.values()))
     held = {day: known[one].contains for day, one in bases.items()}
-    ours = [one for one in segments if one in known]
-    merged = [one for one in ours if one.name in held.get(day_of(one.path), ())]
-    tail = tuple(one for one in ours if one not in set(merged))
-    rows = sum(known[one].rows for one in (*bases.values(), *tail))
+    ours = [one for one in segments if is_ours(one)]
+    merged = tuple(one for one in ours if one.name in held.get(day_of(one.path), ()))
+    known |= footers.of([one for one in ours if one not in set(merged)])
+    tail = tuple(one for one in ours if one in known)
+    rows = sum(one.rows for one in known.values())
     temporary = tuple(one for one in files if one.temporary)
-    return Snapshot(bases, tail, tuple(merged), tuple(one.path for one in odd), temporary, rows)
+    return Snapshot(bases, tail, merged, tuple(one.path for one in odd), temporary, rows)
 
 
 def connection(folder: Folder) -> DuckDBPyConnection:
