@@ -134,6 +134,40 @@ def _import_gitlab_jobs(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _collect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
+    parser.add_argument("--minutes", metavar="MINUTES", type=float, help="end after this time (default: on SIGTERM)")
+    parser.add_argument("--all-namespaces", action="store_true", help="for runners that make a namespace for each job")
+    parser.add_argument("--place", metavar="FOLDER", help="where to keep the place that the next run goes on from")
+
+
+def _collect(options: argparse.Namespace) -> int:
+    import signal
+    import threading
+    from pathlib import Path
+
+    from runbook.clients import connect
+    from runbook.history import store, watch
+    from runbook.settings import Settings
+
+    settings, stop = Settings.load(options.cluster), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    client = connect.kubernetes(settings)
+    report = watch.collect(
+        client,
+        settings,
+        store.open_store(settings, client),
+        minutes=options.minutes,
+        place=Path(options.place) if options.place else None,
+        all_namespaces=options.all_namespaces,
+        stop=stop,
+        show=lambda line: print(line, flush=True),
+    )
+    print(report)
+    return 0 if report.ok else 1
+
+
 COMMANDS = (
     Command(
         "spec",
@@ -141,6 +175,13 @@ COMMANDS = (
         "runbook spec --build 2/6Gi --service 1/1Gi --helper 250m/512Mi --region cn-hangzhou",
         _spec_options,
         _spec,
+    ),
+    Command(
+        "collect",
+        "Which job pods live now, which ended, when and how? Watches until it is told to end.",
+        "runbook collect --cluster data/clusters/practice.yaml --minutes 55",
+        _collect_options,
+        _collect,
     ),
     Command(
         "import",

@@ -30,7 +30,7 @@ from runbook.history import pod_stream
 from runbook.history.api_objects import EventList, Pod, PodEvent, PodList
 from runbook.history.pod_lives import Lives
 from runbook.history.pod_stream import BOOKMARK, Broken, Expired, ObjectStream
-from runbook.history.record import PodRecord
+from runbook.history.record import PodRecord, Source
 from runbook.moments import Clock, duration
 from runbook.report import Check, Report
 from runbook.settings import Settings
@@ -66,8 +66,8 @@ class Store(Protocol):
     def append(self, records: Sequence[PodRecord]) -> object:
         """Store them; they are safe when this returns. Raises RunbookError or OSError."""
 
-    def unfinished(self, cluster: str) -> Iterable[PodRecord]:
-        """The newest observation of each pod of this cluster whose end is not known."""
+    def live(self) -> Iterable[PodRecord]:
+        """The newest observation of each pod whose end is not known."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,8 @@ class Collector:
         self._store, self._place, self._clock, self._show = store, place, clock, show
         self._flush_seconds = flush_seconds
         self._queue: queue.Queue[Message] = queue.Queue(BACKLOG)
-        self._lives = Lives(name, region=region, gitlab_host=gitlab_host, open_records=store.unfinished(name))
+        taken_up = (one for one in store.live() if Source.WATCH in one.sources and namespace in (None, one.namespace))
+        self._lives = Lives(name, region=region, gitlab_host=gitlab_host, open_records=taken_up)
         self._pods = Reader(pod_stream.pods(cluster, namespace), self._queue, place.load())
         self._events = Reader(pod_stream.events(cluster, namespace), self._queue)
         self._version: str | None = None
