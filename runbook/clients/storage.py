@@ -156,8 +156,7 @@ class DiskFolder:
     def files(self, under: str) -> list[StoredFile]:
         top = self.path / under
         with self._paged(top):
-            found = [_on_disk(self.path, Path(folder) / name) for folder, name in _walk(top)]
-        return sorted((one for one in found if one), key=lambda one: one.path)
+            return sorted(_walk(str(top), under), key=lambda one: one.path)
 
     def remove(self, path: str) -> None:
         with self._paged(self.path / path):
@@ -224,22 +223,17 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _walk(top: Path) -> Iterator[tuple[str, str]]:
-    def refused(error: OSError) -> None:
-        if error.errno != errno.ENOENT:
-            raise error
-
-    for folder, _, names in os.walk(top, onerror=refused):
-        for name in names:
-            yield folder, name
-
-
-def _on_disk(root: Path, path: Path) -> StoredFile | None:
-    try:
-        about = path.stat()
-    except FileNotFoundError:  # removed since it was listed
-        return None
-    return StoredFile(str(path.relative_to(root)), about.st_size, datetime.fromtimestamp(about.st_mtime, UTC))
+def _walk(folder: str, path: str) -> Iterator[StoredFile]:
+    """The files below a folder, `path` before their names. What is removed meanwhile is left out."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for one in entries:
+            inner = f"{path}/{one.name}" if path else one.name
+            if one.is_dir(follow_symlinks=False):
+                yield from _walk(one.path, inner)
+                continue
+            with suppress(FileNotFoundError):
+                about = one.stat()
+                yield StoredFile(inner, about.st_size, datetime.fromtimestamp(about.st_mtime, UTC))
 
 
 class BucketFolder:

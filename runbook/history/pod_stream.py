@@ -111,6 +111,11 @@ class ObjectStream(Generic[Object, Page]):
             self._open = None
             answer.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether a watch is open, however quiet."""
+        return self._open is not None
+
     def stop(self) -> None:
         """End a watch that another thread waits in: it raises Broken there."""
         answer = self._open

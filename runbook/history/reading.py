@@ -18,7 +18,7 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from runbook.clients.storage import PAGE, Folder, StoredFile
 from runbook.errors import HistoryError
 from runbook.history.record import arrow_schema
-from runbook.history.segments import BASE, IDENTITY, PRECEDENCE, TAIL, Footer, day_of, footer, is_ours
+from runbook.history.segments import BASE, IDENTITY, PRECEDENCE, TAIL, Footer, day_of, folder_of, footer, is_ours
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -95,7 +95,8 @@ def look(folder: Folder, footers: Footers) -> Snapshot:
     """What is there now. Raises HistoryError for a Parquet file that is torn, foreign or of a newer format: never a silent gap."""
     segments = folder.files(TAIL)  # first: a segment that is merged meanwhile is then in a base that is listed after it
     files = [*segments, *folder.files(BASE)]
-    odd = [one for one in files if not one.temporary and not is_ours(one)]
+    ours = list(filter(is_ours, files))
+    odd = [one for one in set(files).difference(ours) if not one.temporary]
     for one in odd:
         if one.name.endswith(".parquet"):
             raise HistoryError(
@@ -104,16 +105,21 @@ def look(folder: Folder, footers: Footers) -> Snapshot:
                 remedy=f"Move it elsewhere: Store.set_aside({one.path!r}).",
                 page=PAGE,
             )
-    bases = {day_of(one.path): one for one in files if is_ours(one) and one.path.startswith(BASE)}
+    bases = {day_of(one.path): one for one in ours if one.path.startswith(BASE)}
     known = footers.of(list(bases.values()))
-    held = {day: known[one].contains for day, one in bases.items()}
-    ours = [one for one in segments if is_ours(one)]
-    merged = tuple(one for one in ours if one.name in held.get(day_of(one.path), ()))
-    known |= footers.of([one for one in ours if one not in set(merged)])
-    tail = tuple(one for one in ours if one in known)
+    held = {folder_of(day): known[one].contains for day, one in bases.items()}
+    nothing: frozenset[str] = frozenset()
+    merged, unmerged = [], []
+    for one in ours:
+        _, day, name = one.path.split("/")
+        if not one.path.startswith(BASE):
+            (merged if name in held.get(day, nothing) else unmerged).append(one)
+    in_tail = footers.of(unmerged)
+    known |= in_tail
     rows = sum(one.rows for one in known.values())
     temporary = tuple(one for one in files if one.temporary)
-    return Snapshot(bases, tail, merged, tuple(one.path for one in odd), temporary, rows)
+    foreign = tuple(sorted(one.path for one in odd))
+    return Snapshot(bases, tuple(in_tail), tuple(merged), foreign, temporary, rows)
 
 
 def connection(folder: Folder) -> DuckDBPyConnection:

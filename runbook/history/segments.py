@@ -10,6 +10,7 @@ The folders are Hive's partitions, `__HIVE_DEFAULT_PARTITION__` being Hive's wor
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,8 @@ PRECEDENCE = ("final", "observed_at", "resource_version")
 DAY_COLUMNS = ("created_at", "job_created_at")
 """A record's day is that of the first of these that is known."""
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"
+_DAY = rf"day=(?:\d{{4}}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])|{NO_DAY})"
+_OURS = re.compile(rf"(?:{TAIL}/{{day}}/[^/]+\.parquet|{BASE}/{{day}}/{re.escape(BASE_NAME)})".replace("{day}", _DAY))
 CONTAINS_KEY = b"runbook.history.contains"
 """Metadata of a base file: names of the segments that are in it and may still be there, as JSON."""
 
@@ -59,14 +62,8 @@ def base_path(day: date | None) -> str:
 
 def is_ours(file: StoredFile) -> bool:
     """Whether a file lies and is named as the store's files are; what is inside is another question."""
-    parts = file.path.split("/")
-    if len(parts) != 3 or not parts[1].startswith("day=") or not file.name.endswith(".parquet"):
-        return False
-    try:
-        day_of(file.path)
-    except ValueError:
-        return False
-    return parts[0] == TAIL or file.name == BASE_NAME
+    found = _OURS.fullmatch(file.path)
+    return found is not None and not file.temporary
 
 
 def by_day(table: pa.Table) -> Iterator[tuple[date | None, pa.Table]]:

@@ -112,8 +112,7 @@ class Reader(threading.Thread):
         self._stream, self._out, self._place = stream, out, place
         self._over = threading.Event()
         self.resumed = self.relisted = 0
-        self.trouble: str | None = None
-        """Why it is not connected now."""
+        self._trouble: str | None = None
         self.connected_once = False
 
     def run(self) -> None:
@@ -127,24 +126,31 @@ class Reader(threading.Thread):
                     listed, self.connected_once = True, True
                     self.relisted += 1
                 version = self._follow(version or "0", WATCH_SECONDS)
-                tries, self.trouble = 0, None
+                tries, self._trouble = 0, None
             except Expired:
                 version, listed = None, False
             except Broken as error:
+                if self._over.is_set():
+                    return
                 version, self.resumed = self._reached, self.resumed + 1
-                self.trouble = str(error)
+                self._trouble = str(error)
                 self._pause(0)
             except KubernetesError as error:
                 if not self.connected_once:
                     self._out.put(Message(None, time.monotonic(), failure=error))
                     return
                 version = self._reached or version
-                self.trouble = error.problem
+                self._trouble = error.problem
                 self._pause(tries)
                 tries += 1
             except Exception as error:  # a thread's fault must reach the caller, or it would be a silent gap
                 self._out.put(Message(None, time.monotonic(), failure=error))
                 return
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not connected now."""
+        return None if self._stream.connected else self._trouble
 
     def stop(self) -> None:
         self._over.set()
@@ -183,7 +189,6 @@ class Reader(threading.Thread):
     def _follow(self, version: str, seconds: float) -> str:
         self._reached = version
         for change in self._stream.changes(version, seconds=seconds * random.uniform(0.9, 1)):
-            self.trouble = None
             self._reached = change.resource_version
             moved = change.resource_version if self._stream.kind == "Pod" else None
             self._tell(None if change.verb == BOOKMARK else _change(change.verb, change.object), moved)
@@ -249,7 +254,7 @@ class Progress:
             f"{self.live} pods there, {self.ended} ended ({self.bounded} bounded), {self.stored} records stored, "
             f"backlog {self.backlog}, lag {duration(self.lag)}"
         )
-        return said + (f"; {self.trouble}" if self.trouble else "")
+        return said + (f"; {self._trouble}" if self._trouble else "")
 
 
 class Collector:
@@ -300,14 +305,18 @@ class Collector:
                     self._flush()
                     flushed = now
                 if now >= shown + PROGRESS_SECONDS:
-                    self._show(str(self._measured()))
+                    self._show(str(self._measured(self._lost())))
                     shown = now
         finally:
+            lost = self._lost()
             self._pods.stop()
             self._events.stop()
-            self._drain()
+            failure = self._drain()
             self._write(self._lives.observations(self._now()))
-        return self._measured()
+            self._store_trouble = None
+            if failure is not None:
+                raise failure
+        return self._measured(lost)
 
     def _take(self, until: float) -> None:
         """Look at what is read until the moment `until` of the monotonic clock."""
@@ -317,9 +326,15 @@ class Collector:
             except queue.Empty:
                 return
 
-    def _drain(self) -> None:
+    def _drain(self) -> BaseException | None:
+        """Look at all that was read; what a reader failed at, if one did, for after the last write."""
+        failure = None
         while not self._queue.empty():
-            self._look_at(self._queue.get_nowait())
+            message = self._queue.get_nowait()
+            if message.failure is None:
+                self._look_at(message)
+            failure = failure or message.failure
+        return failure
 
     def _look_at(self, message: Message) -> None:
         if message.failure is not None:
@@ -355,13 +370,15 @@ class Collector:
         self._latest = max(now, self._latest or now)
         return self._latest
 
-    def _measured(self) -> Progress:
+    def _lost(self) -> str | None:
+        return self._pods.trouble or self._events.trouble
+
+    def _measured(self, lost: str | None = None) -> Progress:
         progress = self.progress
         progress.live, progress.ended, progress.bounded = self._lives.live, self._lives.ended, self._lives.bounded
         progress.backlog = self._queue.qsize()
         progress.reconnects = self._pods.resumed + self._events.resumed
         progress.lists = self._pods.relisted
-        lost = self._pods.trouble or self._events.trouble
         progress.trouble = self._store_trouble or (f"not connected: {lost}" if lost else None)
         return progress
 
