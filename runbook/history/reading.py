@@ -109,7 +109,8 @@ def look(folder: Folder, footers: Footers) -> Snapshot:
     known = footers.of(list(bases.values()))
     held = {folder_of(day): known[one].contains for day, one in bases.items()}
     nothing: frozenset[str] = frozenset()
-    merged, unmerged = [], []
+    merged: list[StoredFile] = []
+    unmerged: list[StoredFile] = []
     for one in ours:
         _, day, name = one.path.split("/")
         if not one.path.startswith(BASE):

@@ -9,8 +9,8 @@ The folders are Hive's partitions, `__HIVE_DEFAULT_PARTITION__` being Hive's wor
 
 from __future__ import annotations
 
+import functools
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -31,10 +31,7 @@ PRECEDENCE = ("final", "observed_at", "resource_version")
 """Columns of `record.identity` and `record.precedence`, in their order."""
 DAY_COLUMNS = ("created_at", "job_created_at")
 """A record's day is that of the first of these that is known."""
-NO_DAY = "__HIVE_DEFAULT_PARTITION__"
-_DAY = rf"day=(?:\d{{4}}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])|{NO_DAY})"
-_OURS = re.compile(rf"(?:{TAIL}/{{day}}/[^/]+\.parquet|{BASE}/{{day}}/{re.escape(BASE_NAME)})".replace("{day}", _DAY))
-CONTAINS_KEY = b"runbook.history.contains"
+NOCONTAINS_KEY = b"runbook.history.contains"
 """Metadata of a base file: names of the segments that are in it and may still be there, as JSON."""
 
 
@@ -62,8 +59,19 @@ def base_path(day: date | None) -> str:
 
 def is_ours(file: StoredFile) -> bool:
     """Whether a file lies and is named as the store's files are; what is inside is another question."""
-    found = _OURS.fullmatch(file.path)
-    return found is not None and not file.temporary
+    parts = file.path.split("/")
+    if len(parts) != 3 or file.temporary or not parts[2].endswith(".parquet") or not _is_day(parts[1]):
+        return False
+    return parts[0] == TAIL or parts[2] == BASE_NAME
+
+
+@functools.cache
+def _is_day(folder: str) -> bool:
+    """Whether a folder's name is that of a day. Asked for every file, so each answer is kept."""
+    try:
+        return folder.startswith("day=") and folder_of(day_of(f"/{folder}/")) == folder
+    except ValueError:
+        return False
 
 
 def by_day(table: pa.Table) -> Iterator[tuple[date | None, pa.Table]]:
