@@ -31,7 +31,8 @@ PRECEDENCE = ("final", "observed_at", "resource_version")
 """Columns of `record.identity` and `record.precedence`, in their order."""
 DAY_COLUMNS = ("created_at", "job_created_at")
 """A record's day is that of the first of these that is known."""
-NOCONTAINS_KEY = b"runbook.history.contains"
+NO_DAY = "__HIVE_DEFAULT_PARTITION__"
+CONTAINS_KEY = b"runbook.history.contains"
 """Metadata of a base file: names of the segments that are in it and may still be there, as JSON."""
 
 
