@@ -254,7 +254,7 @@ class Progress:
             f"{self.live} pods there, {self.ended} ended ({self.bounded} bounded), {self.stored} records stored, "
             f"backlog {self.backlog}, lag {duration(self.lag)}"
         )
-        return said + (f"; {self._trouble}" if self._trouble else "")
+        return said + (f"; {self.trouble}" if self.trouble else "")
 
 
 class Collector:
