@@ -75,8 +75,8 @@ class ObjectStream(Generic[Object, Page]):
         self.namespace = namespace
         self._cluster = cluster
         self._path = KINDS[kind].path(namespace)
-        self._decode_page = decode_page
-        self._decode_object = decode_object
+        self._decode_page: Callable[[bytes], Page] = decode_page
+        self._decode_object: Callable[[msgspec.Raw], Object] = decode_object
         self._selector = {"fieldSelector": fields} if fields else {}
         self._open: urllib3.BaseHTTPResponse | None = None
 
