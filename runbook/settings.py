@@ -400,7 +400,9 @@ class AlibabaCloud(_Card):
         if (self.access_key_id is None) != (self.access_key_secret is None):
             raise ValueError("alibaba.access_key_id and alibaba.access_key_secret belong together: give both or none")
         if self.security_token and not self.access_key_id:
-            raise ValueError("alibaba.security_token belongs to an AccessKey: give access_key_id and access_key_secret too")
+            raise ValueError(
+                "alibaba.security_token belongs to an AccessKey: give access_key_id and access_key_secret too"
+            )
         return self
 
 
