@@ -68,7 +68,7 @@ class ObjectStream(Generic[Object, Page]):
         kind: str,
         namespace: str | None,
         decode_page: Callable[[bytes], Page],
-        decode_object: Callable[[msgspec.Raw], Object],
+        decode_line: Callable[[bytes], Any],
         fields: str | None = None,
     ) -> None:
         self.kind = kind
@@ -76,7 +76,7 @@ class ObjectStream(Generic[Object, Page]):
         self._cluster = cluster
         self._path = KINDS[kind].path(namespace)
         self._decode_page: Callable[[bytes], Page] = decode_page
-        self._decode_object: Callable[[msgspec.Raw], Object] = decode_object
+        self._decode_line: Callable[[bytes], Any] = decode_line
         self._selector = {"fieldSelector": fields} if fields else {}
         self._open: urllib3.BaseHTTPResponse | None = None
 
@@ -123,16 +123,15 @@ class ObjectStream(Generic[Object, Page]):
             answer.shutdown()
 
     def _change(self, line: bytes) -> Change[Object]:
-        seen = api_objects.decode_watch(line)
-        if seen.type == ERROR:
-            status = api_objects.decode_status(seen.object)
-            if status.code == 410:
-                raise Expired(status.message)
-            raise Broken(f"{status.reason or 'error'} ({status.code}): {status.message}")
-        if seen.type == BOOKMARK:
-            return Change(BOOKMARK, None, api_objects.decode_pod(seen.object).metadata.resource_version)
-        found = self._decode_object(seen.object)
-        return Change(seen.type, found, found.metadata.resource_version)
+        try:
+            seen = self._decode_line(line)
+        except msgspec.ValidationError:
+            _raise_if_error(line)
+            raise
+        verb, found = seen.type, seen.object
+        if verb == ERROR:
+            _raise_if_error(line)
+        return Change(verb, None if verb == BOOKMARK else found, found.metadata.resource_version)
 
     def _request(self, verb: str, query: dict[str, str], *, stream: bool = False) -> urllib3.BaseHTTPResponse:
         what = Permission(verb, KINDS[self.kind].plural, namespace=self.namespace)
@@ -148,13 +147,25 @@ class ObjectStream(Generic[Object, Page]):
 
 def pods(cluster: Cluster, namespace: str | None) -> ObjectStream[Pod, PodList]:
     """The pods of a namespace."""
-    return ObjectStream(cluster, "Pod", namespace, api_objects.decode_pods, api_objects.decode_pod)
+    return ObjectStream(cluster, "Pod", namespace, api_objects.decode_pods, api_objects.decode_watched_pod)
 
 
 def events(cluster: Cluster, namespace: str | None) -> ObjectStream[PodEvent, EventList]:
     """The events on pods of a namespace."""
     fields = "involvedObject.kind=Pod"
-    return ObjectStream(cluster, "Event", namespace, api_objects.decode_events, api_objects.decode_event, fields)
+    decode_page, decode_line = api_objects.decode_events, api_objects.decode_watched_event
+    return ObjectStream(cluster, "Event", namespace, decode_page, decode_line, fields)
+
+
+def _raise_if_error(line: bytes) -> None:
+    """Raise what a line of the type ERROR says: its object is a Status, not one of ours."""
+    seen = api_objects.decode_watch(line)
+    if seen.type != ERROR:
+        return
+    status = api_objects.decode_status(seen.object)
+    if status.code == 410:
+        raise Expired(status.message)
+    raise Broken(f"{status.reason or 'error'} ({status.code}): {status.message}")
 
 
 def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -164,13 +175,17 @@ def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     rest: list[Any] = []
     try:
         for chunk in answer.stream(CHUNK):
+            if not rest and chunk.find(b"\n") == len(chunk) - 1:  # the usual case: the API server sends a chunk a line
+                if len(chunk) > 1:
+                    yield chunk[:-1]
+                continue
             head, *others = chunk.split(b"\n")
             rest.append(head)
             for following in others:
                 whole = b"".join(rest)
                 if whole:
                     yield whole
-                rest = [following]
+                rest = [following] if following else []
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise Broken(type(error).__name__) from None
     if any(rest):

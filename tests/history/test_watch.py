@@ -187,3 +187,33 @@ def test_a_place_is_only_good_for_its_api_server(tmp_path: Path) -> None:
 def test_progress_says_backlog_and_lag() -> None:
     """One line tells how much waits and how long."""
     assert "backlog 3, lag 2.5 s" in str(Progress(backlog=3, lag=2.5))
+
+
+class Replaying:
+    """An API server that answers every call with one stream."""
+
+    def __init__(self, *lines: bytes) -> None:
+        self._lines = lines
+
+    def request(self, *_: Any, **__: Any) -> Any:
+        answer: Any = Answer(*(line + b"\n" for line in self._lines))
+        answer.close = lambda: None
+        return answer
+
+
+def changes(*lines: bytes) -> list[pod_stream.Change[Pod]]:
+    server: Any = Replaying(*lines)
+    return list(pod_stream.pods(server, "gitlab-ci").changes("1", seconds=1))
+
+
+def test_a_bookmark_moves_the_place_and_tells_of_no_pod() -> None:
+    """The API server's bookmark holds nothing but the version that the watch has reached."""
+    (seen,) = changes(b'{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"77"},"spec":{}}}')
+    assert (seen.verb, seen.object, seen.resource_version) == ("BOOKMARK", None, "77")
+
+
+@pytest.mark.parametrize(("code", "raised"), [(410, pod_stream.Expired), (500, pod_stream.Broken)])
+def test_an_error_of_a_watch_is_told_by_its_code(code: int, raised: type[Exception]) -> None:
+    """410 means that a new list is needed, any other that the watch is to be resumed."""
+    with pytest.raises(raised):
+        changes(b'{"type":"ERROR","object":{"kind":"Status","metadata":{},"status":"Failure","code":%d}}' % code)
