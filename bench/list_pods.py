@@ -19,7 +19,7 @@ from sandbox.toolchain import programs
 
 PODS = 10_000
 RECORDED = PAGE_SIZE
-ROUNDS = 5
+ROUNDS = 15
 PATH = f"/api/v1/namespaces/{replay.NAMESPACE}/pods"
 
 
@@ -31,7 +31,7 @@ def measure() -> Iterator[Figure]:
             real = replay.client_of(plane)
             replay.fill(real, RECORDED)
             recorded = [bytes(real.request("GET", PATH, {"limit": str(PAGE_SIZE)}).data)]
-            of_bytes = ratio(lambda: ours(real), lambda: bytes_only(real), rounds=3 * ROUNDS)
+            of_bytes = ratio(lambda: ours(real), lambda: bytes_only(real), rounds=ROUNDS)
             yield Figure("pod list from the kube-apiserver itself, to reading its bytes", of_bytes, "x", 1.3)
         finally:
             plane.stop()
