@@ -126,7 +126,7 @@ def look(folder: Folder, footers: Footers) -> Snapshot:
 def connection(folder: Folder) -> DuckDBPyConnection:
     """A DuckDB of its own in memory that may read the folder, answers in UTC, and downloads nothing."""
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")
     if not folder.on_disk:
         connection.register_filesystem(_ForDuckDB(folder.filesystem))
     return connection

@@ -23,6 +23,7 @@ from runbook.history.store import Store
 from runbook.history.watch import Collector, Place, Progress
 from runbook.settings import ROOT, Settings
 from sandbox.practice import PracticeCluster
+from tests.practice.conftest import Executed
 
 NAMESPACE = "collected"
 
@@ -209,6 +210,22 @@ def test_sigterm_ends_it_with_everything_written(practice: PracticeCluster, name
         child.kill()
     assert child.returncode == 0, said
     assert "Pod history: green" in said
+
+
+def test_the_notebook_collects(
+    practice: PracticeCluster, namespace: str, store: Store, tmp_path: Path, run_notebook: Callable[..., Executed]
+) -> None:
+    """papermill runs the notebook: it ends at its time, green, with the pod that lives in the history."""
+    values = yaml.safe_load(practice.card.read_text())
+    values["kubernetes"]["namespace"] = namespace
+    values["history"] = {"url": str(tmp_path / "history")}
+    card = tmp_path / "card.yaml"
+    card.write_text(yaml.safe_dump(values))
+    make(practice, "by-notebook")
+    done = run_notebook("operations/10-collect-pod-history", cluster=card, minutes=0.1)
+    assert done.exit_code == 0, done.last_lines
+    assert "Pod history: green" in done.text
+    assert records(store, "by-notebook")
 
 
 def test_the_manifest_is_accepted(practice: PracticeCluster) -> None:
