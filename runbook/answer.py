@@ -1,0 +1,117 @@
+"""The answer to one question about cost: a sentence with its numbers, the table they stand in, and what they are about.
+
+Questions (`runbook.cost`) make answers, charts (`runbook.charts`) draw them, and the review writes both to files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from runbook import html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What answers are about: whose pods, which days (both included), in which currency, and the language they are given in.
+
+    `price_date` is the newest day on which a price that went in became valid; `timezone` that of days and hours.
+    """
+
+    cluster: str
+    first: date
+    last: date
+    currency: str
+    price_date: date | None = None
+    language: Language = "en"
+    timezone: str = "Asia/Shanghai"
+
+    @property
+    def days(self) -> int:
+        """How many days."""
+        return (self.last - self.first).days + 1
+
+    @property
+    def before(self) -> Scope:
+        """The same number of days just before."""
+        first = self.first - timedelta(days=self.days)
+        return Scope(
+            self.cluster, first, self.first - timedelta(days=1), self.currency, self.price_date, self.language,
+            self.timezone,
+        )  # fmt: skip
+
+    def text(self, *, en: str, zh: str) -> str:
+        """The text in the language of the answers."""
+        return zh if self.language == "zh" else en
+
+    def money(self, amount: float | Decimal | None) -> str:
+        """`CNY 1,234.50`; small amounts keep more digits; unknown ones say so."""
+        if amount is None or amount != amount:
+            return self.text(en="unknown", zh="未知")
+        digits = 2 if amount == 0 or abs(amount) >= 0.1 else 4
+        sign = "−" if amount < 0 else ""
+        return f"{sign}{self.currency} {abs(amount):,.{digits}f}"
+
+    @property
+    def window(self) -> str:
+        """`2026-11-01 to 2026-11-30`, or the one day."""
+        if self.first == self.last:
+            return self.first.isoformat()
+        return self.text(en=f"{self.first} to {self.last}", zh=f"{self.first} 至 {self.last}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question.
+
+    `name` is the file name of its CSV and chart; `sentence` says what the data say; `table` has a row each thing that the chart
+    shows; `parts` are further tables of the same answer (saved as `name-part.csv`). `n` counts what it rests on, named by `unit`.
+    `notes` are assumptions and gaps, one sentence each. An answer without data has an empty table and a sentence that says so.
+    """
+
+    name: str
+    question: str
+    sentence: str
+    table: pd.DataFrame
+    scope: Scope
+    n: int
+    unit: str = "pods"
+    notes: tuple[str, ...] = ()
+    parts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def subtitle(self) -> str:
+        """`n = 1,234 pods, 2026-11-01 to 2026-11-30`."""
+        units = {"pods": "个 Pod", "jobs": "个作业", "runs": "次运行", "pipelines": "条流水线"}
+        unit = self.scope.text(en=self.unit, zh=units.get(self.unit, self.unit))
+        return f"n = {self.n:,} {unit}, {self.scope.window}"
+
+    @property
+    def footer(self) -> str:
+        """`CNY, list prices of 2024-11-27, days of Asia/Shanghai, cluster practice`."""
+        dated = self.scope.price_date
+        prices = self.scope.text(
+            en=f", prices of {dated}" if dated else ", prices unknown",
+            zh=f"，价格日期 {dated}" if dated else "，价格未知",
+        )
+        zone = self.scope.text(en=f", days of {self.scope.timezone}", zh=f"，时区 {self.scope.timezone}")
+        return f"{self.scope.currency}{prices}{zone}, {self.scope.cluster}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.sentence, f"({self.subtitle})", self.table.to_string(index=False), *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows: str = self.table.to_html(index=False, border=0)
+        notes = "".join(html.soft(note) for note in self.notes)
+        return html.block(html.soft(self.subtitle) + rows + notes, title=escape(self.sentence))

@@ -1,0 +1,122 @@
+"""The frame that every question about cost reads: one row a pod, as the history has it, with what it cost.
+
+`COLUMNS` is the one list of its columns. Money is in the scope's currency, before tax, in double precision (sums of ten million
+pods are exact to the cent); null where a price is not known, never zero. Moments are UTC; `day`, `week` and `hour` are local.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Problem(StrEnum):
+    """Why a pod's cost is not exact, or not known."""
+
+    NO_INSTANCE = "no instance"
+    NO_START = "no start"
+    NO_END = "no end"
+    STILL_RUNNING = "still running"
+    NEGATIVE_DURATION = "negative duration"
+    UNKNOWN_SPEC = "unknown spec"
+    NO_PRICE = "no price"
+    UNKNOWN_ECS_TYPE = "unknown ECS type"
+    BOUNDED = "bounded"
+
+
+MEANING = {
+    Problem.NO_INSTANCE: "no ECI instance was made: nothing is billed",
+    Problem.NO_START: "nobody knows when billing began",
+    Problem.NO_END: "it is gone, and nobody knows when billing ended",
+    Problem.STILL_RUNNING: "it had not ended when it was last seen; its cost until then",
+    Problem.NEGATIVE_DURATION: "it ended before it began: a clock was wrong",
+    Problem.UNKNOWN_SPEC: "the billed spec is not known",
+    Problem.NO_PRICE: "the price list has no price for its spec or ECS type on that day",
+    Problem.UNKNOWN_ECS_TYPE: "a spot instance whose ECS type nobody wrote down: its cost is an interval",
+    Problem.BOUNDED: "start or end is a bound, not an observation; its cost is the most it can be",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, Arrow type, and meaning. `recorded` ones are the pod record's own."""
+
+    name: str
+    type: str
+    meaning: str
+    recorded: bool = False
+
+
+def _recorded(*names: str, type: str = "string") -> list[Column]:
+    return [Column(name, type, "see data/history/RECORD.md", True) for name in names]
+
+
+COLUMNS: tuple[Column, ...] = (
+    *_recorded("cluster", "pod_uid", "instance_id"),
+    *_recorded("project_path", "project_namespace", "job_name", "job_stage", "job_ref", "image", "job_status"),
+    *_recorded("job_failure_reason", "runner_name", "region", "zone", "compute_category", "ecs_type", "ended"),
+    *_recorded("pipeline_id", "job_id", "retry_of", type="int64"),
+    *_recorded("spot", "image_cache_hit", "false_green", "final", type="bool"),
+    *_recorded("requested_vcpu", "requested_memory_gib", "billed_vcpu", "billed_memory_gib", type="double"),
+    *_recorded("extra_ephemeral_gib", "job_queued_seconds", type="double"),
+    *_recorded("created_at", "scheduled_at", "billing_start_at", "pulled_at", "running_at", type="timestamp"),
+    *_recorded("finished_at", "deleted_at", type="timestamp"),
+    Column("day", "date", "local day on which billing began; of creation where nothing was billed"),
+    Column("week", "date", "the Monday on or before `day`"),
+    Column("hour", "int64", "local hour of `billing_start_at`, 0 to 23"),
+    Column("seconds", "double", "seconds from the start of billing to its end; null where not known"),
+    Column("list_cost", "double", "FOCUS ListCost: by the list price of what is billed (spot: of its ECS type)"),
+    Column(
+        "contracted_cost", "double", "FOCUS ContractedCost: after contracted discounts, at the market price for spot"
+    ),
+    Column(
+        "effective_cost",
+        "double",
+        "FOCUS EffectiveCost: what it really cost; savings plans are spread over what they cover",
+    ),
+    Column(
+        "billed_cost",
+        "double",
+        "FOCUS BilledCost: what the invoice charges for it; what a savings plan covers is 0 here",
+    ),
+    Column(
+        "on_demand_cost",
+        "double",
+        "the same vCPU, GiB and seconds by ECI's vCPU and memory price, after contracted discounts",
+    ),
+    Column(
+        "vcpu_cost",
+        "double",
+        "the part of `effective_cost` that is for vCPU (ECS type: shared as the list price would be)",
+    ),
+    Column("memory_cost", "double", "the part for memory; the rest is ephemeral storage"),
+    Column("cost_low", "double", "the least it can have cost; equals `effective_cost` where that is known"),
+    Column("cost_high", "double", "the most it can have cost"),
+    Column("problem", "string", "a Problem, where the cost is not exact or not known; null for most pods"),
+    Column("used_vcpu_mean", "double", "vCPU used, mean over its samples; null where nobody measured"),
+    Column("used_vcpu_peak", "double", "vCPU used, the highest sample"),
+    Column("used_memory_mean_gib", "double", "GiB of memory used, mean over its samples"),
+    Column("used_memory_peak_gib", "double", "GiB of memory used, the highest sample or the cgroup's own peak"),
+    Column("used_samples", "int64", "how many samples the used columns rest on"),
+)
+
+
+@functools.cache
+def schema() -> pa.Schema:
+    """The Arrow schema of the frame."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(), "int64": pa.int64(), "bool": pa.bool_(), "double": pa.float64(),
+        "timestamp": pa.timestamp("us", tz="UTC"), "date": pa.date32(),
+    }  # fmt: skip
+    return pa.schema([(column.name, types[column.type]) for column in COLUMNS])
+
+
+RECORDED = tuple(column.name for column in COLUMNS if column.recorded)
+"""Columns of the pod record that the frame takes over."""

@@ -1,0 +1,1 @@
+"""Joins history, prices, questions and charts: for a notebook of analysis, and for the page of the cost review."""
