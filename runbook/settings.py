@@ -15,10 +15,13 @@ import json
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -41,6 +44,7 @@ VERSION_PATTERN = r"^\d+\.\d+(\.\d+)?$"
 URL_PATTERN = r"^(https?://[^\s/]+|env:|file:|secret:)"
 FOLDER_PATTERN = r"^/"
 OPTIONS_PATTERN = r"^-o "
+ENGINE_PATTERN = r"^(duckdb|local(\[\d+\])?|spark://.+)$"
 HISTORY_PATTERN = r"^(file://|oss://|s3://|env:|file:|secret:|[^:]+$)"
 
 
@@ -406,6 +410,127 @@ class AlibabaCloud(_Card):
         return self
 
 
+class _Dated(_Card):
+    """What holds from `first` to `last`, both included."""
+
+    @model_validator(mode="after")
+    def _first_before_last(self) -> Self:
+        first, last = getattr(self, "first", None), getattr(self, "last", None)
+        if first and last and last < first:
+            raise ValueError(f"last ({last}) lies before first ({first})")
+        return self
+
+
+class Discount(_Dated):
+    """What a contract takes off the list price of ECI, from a day on."""
+
+    percent: Annotated[Decimal, Field(ge=0, le=100)]
+    """Percent off the list price."""
+    item: Literal["all", "cpu", "mem", "instance_type", "systemdisk"] = "all"
+    """The billing item that it holds for, in the words of the bill; a discount for one item goes before one for all."""
+    first: date | None = None
+    """First day. Without it: always."""
+    last: date | None = None
+    """Last day, included. Without it: until further notice."""
+
+
+class SavingsPlan(_Dated):
+    """A general-purpose savings plan that covers vCPU and memory of ECI (never spot)."""
+
+    per_hour: Annotated[Decimal, Field(gt=0)]
+    """Committed spend an hour, after its discount, in the site's currency; paid whether used or not."""
+    percent: Annotated[Decimal, Field(ge=0, lt=100)]
+    """Percent that covered usage costs less than by the list."""
+    first: date
+    """First day."""
+    last: date
+    """Last day, included."""
+
+
+class OtherCost(_Dated):
+    """A part of what CI costs that is no ECI instance: NAT gateway, EIP, SLB, OSS, disks, image caches."""
+
+    name: Text
+    """What it is, as a finance person would call it."""
+    service: Literal["nat", "eip", "slb", "oss", "disk", "image-cache", "other"] = "other"
+    """Which service of Alibaba Cloud."""
+    amount: Decimal
+    """What it costs each `per`, before tax, in the site's currency."""
+    per: Literal["hour", "day", "month", "once"] = "month"
+    """How often; a month is spread over its days, once falls on the first day."""
+    first: date
+    """First day."""
+    last: date | None = None
+    """Last day, included. Without it: until further notice."""
+
+
+class AlwaysOn(_Card):
+    """The alternative that the review compares with: ECS instances that run all the time."""
+
+    instance_type: Text = "ecs.c6.4xlarge"
+    """ECS type of one such server."""
+    vcpu: Annotated[int, Field(ge=1)] | None = None
+    """Its vCPU. Without it: from the price list."""
+    memory_gib: Annotated[Decimal, Field(gt=0)] | None = None
+    """Its memory in GiB. Without it: from the price list."""
+    count: Annotated[int, Field(ge=1)] | None = None
+    """How many. Without it: as many as the busiest hours of the period need."""
+    per_hour: Annotated[Decimal, Field(gt=0)] | None = None
+    """What one costs an hour. Without it: from the price list."""
+
+
+class Used(_Card):
+    """Where CPU and memory that jobs really used are read from."""
+
+    source: Literal["job", "eci", "prometheus"] = "job"
+    """job: what jobs report of their cgroup; eci: ECI's metric API; prometheus: its HTTP API."""
+    prometheus_url: Annotated[Text, StringConstraints(pattern=URL_PATTERN)] | None = None
+    """Address of Prometheus, for source prometheus; may be a reference."""
+    prometheus_token: Secret | None = None
+    """Reference to a bearer token for it."""
+    url: Annotated[Text, StringConstraints(pattern=HISTORY_PATTERN)] = "var/used"
+    """Where what was used is kept: a folder, or a folder of the history's bucket."""
+
+
+class Cost(_Card):
+    """What prices, discounts and other costs the analysis works with, and how it speaks."""
+
+    language: Literal["en", "zh"] = "en"
+    """Language of sentences and charts: en or zh."""
+    timezone: Text = "Asia/Shanghai"
+    """Time zone of days and hours; Alibaba's bill has days of China's."""
+    engine: Annotated[Text, StringConstraints(pattern=ENGINE_PATTERN)] = "duckdb"
+    """What answers questions: duckdb (embedded), or a Spark master's address such as spark://host:7077 or local[2]."""
+    prices: Annotated[Text, StringConstraints(pattern=HISTORY_PATTERN)] = "var/prices"
+    """Where archived prices are kept: a folder, or a folder of the history's bucket."""
+    bill_rounding: Literal["none", "hour", "instance"] = "none"
+    """Whether amounts below 0.01 are rounded to 0.01: none, each settled hour, or each instance. Documented, but not for which."""
+    discounts: list[Discount] = []
+    """Contracted discounts on ECI."""
+    savings_plans: list[SavingsPlan] = []
+    """Savings plans that cover ECI."""
+    tax_percent: Annotated[Decimal, Field(ge=0, lt=100)] = Decimal(0)
+    """Tax that is added to every amount where it is shown with tax; prices and the bill's pretax amounts are without."""
+    other: list[OtherCost] = []
+    """The rest of what CI costs at Alibaba Cloud."""
+    budget: Annotated[Decimal, Field(gt=0)] | None = None
+    """What a month may cost, before tax, in the site's currency."""
+    always_on: AlwaysOn = AlwaysOn()
+    used: Used = Used()
+    reviews: Text = "data/reviews"
+    """Folder of what people write for the meeting: owners and status of actions."""
+    reports: Text = "var/reports"
+    """Folder where pages, charts and CSV files go."""
+
+    @model_validator(mode="after")
+    def _knows_its_zone(self) -> Cost:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("cost.timezone is no time zone: write one such as Asia/Shanghai or UTC") from None
+        return self
+
+
 class Settings(_Card):
     """One cluster card."""
 
@@ -425,6 +550,7 @@ class Settings(_Card):
     smoke: Smoke
     history: PodHistory = PodHistory()
     alibaba: AlibabaCloud = AlibabaCloud()
+    cost: Cost = Cost()
     dry_run: Annotated[bool, Field(exclude=True)] = True
     """Not written in the card: the notebooks' parameter. True plans and rehearses, False applies."""
     card: Annotated[str, Field(exclude=True)] = ""
@@ -576,6 +702,13 @@ _SENTENCES: dict[str, tuple[str, str | None]] = {
     "int_from_float": ("must be a whole number", "a whole number"),
     "float_type": ("must be a number", "a number"),
     "float_parsing": ("must be a number", "a number"),
+    "decimal_type": ("must be a number", "a number"),
+    "decimal_parsing": ("must be a number", "a number"),
+    "finite_number": ("must be a number", "a number"),
+    "date_type": ("must be a day", "a day such as 2026-11-01"),
+    "date_parsing": ("must be a day", "a day such as 2026-11-01"),
+    "date_from_datetime_parsing": ("must be a day", "a day such as 2026-11-01"),
+    "date_from_datetime_inexact": ("must be a day", "a day such as 2026-11-01, without a time"),
     "bool_type": ("must be true or false", "true or false"),
     "bool_parsing": ("must be true or false", "true or false"),
     "list_type": ("must be a list", "a list, such as [docker, k8s]"),
@@ -585,6 +718,7 @@ _SENTENCES: dict[str, tuple[str, str | None]] = {
     "enum": ("is none of the words it may be", "{expected}"),
     "greater_than": ("is too small", "more than {gt}"),
     "greater_than_equal": ("is too small", "{ge} or more"),
+    "less_than": ("is too large", "less than {lt}"),
     "less_than_equal": ("is too large", "{le} or less"),
     "too_long": ("has too many entries", "at most {max_length} entries"),
     "string_pattern_mismatch": ("is not written as it must be", "{form}"),
@@ -599,6 +733,7 @@ _FORMS = {
     URL_PATTERN: "an address such as https://gitlab.example.com, or a reference to one",
     FOLDER_PATTERN: "an absolute path, beginning with /",
     OPTIONS_PATTERN: "options that begin with -o",
+    ENGINE_PATTERN: "duckdb, local[2], or spark://host:7077",
     HISTORY_PATTERN: "a path, file:///path, oss://bucket/path or s3://bucket/path",
 }
 """The patterns of the card's fields, in words."""
@@ -644,7 +779,7 @@ def _hidden(path: list[str], value: object) -> bool:
     return any(_LOOKS_SECRET.search(str(text)) for text in (value if isinstance(value, list) else [value]))
 
 
-_SECRET_FIELDS = frozenset({"token", "access_key_id", "access_key_secret", "security_token"})
+_SECRET_FIELDS = frozenset({"token", "prometheus_token", "access_key_id", "access_key_secret", "security_token"})
 _LOOKS_SECRET = re.compile(r"\bgl[a-z]{1,5}-|\bGR1348941|\bLTAI|-----BEGIN|://[^/\s]*:[^/\s]*@")
 """Tokens of GitLab, AccessKey ids of Alibaba Cloud, keys in PEM, an address with a password in it."""
 
@@ -652,6 +787,8 @@ _LOOKS_SECRET = re.compile(r"\bgl[a-z]{1,5}-|\bGR1348941|\bLTAI|-----BEGIN|://[^
 def _model_at(path: list[str]) -> type[BaseModel] | None:
     model: type[BaseModel] = Settings
     for part in path:
+        if part.isdecimal():  # an entry of a list
+            continue
         field = model.model_fields.get(part)
         inner = (
             [t for t in _annotations(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
@@ -665,7 +802,8 @@ def _model_at(path: list[str]) -> type[BaseModel] | None:
 
 
 def _annotations(annotation: Any) -> list[Any]:
-    return [annotation, *getattr(annotation, "__args__", ())]
+    """An annotation, and those that it is made of: `list[X] | None` holds X."""
+    return [annotation, *(inner for part in get_args(annotation) for inner in _annotations(part))]
 
 
 def _field_names(path: list[str]) -> list[str]:

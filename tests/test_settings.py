@@ -6,8 +6,9 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -19,7 +20,7 @@ from runbook.settings import ROOT, Settings, is_reference, json_schema, locate
 
 CLUSTERS = ROOT / "data" / "clusters"
 EXAMPLE_TEXT = (CLUSTERS / "example.yaml").read_text(encoding="utf-8")
-LEFT_OUT = re.compile(r"^( *)#(?=\w+:)", re.MULTILINE)
+LEFT_OUT = re.compile(r"^( *)#(?=(?:- )?\w+:)", re.MULTILINE)
 """In example.yaml a `#` without a space after it takes a field out."""
 
 CARD: dict[str, Any] = {
@@ -214,6 +215,62 @@ MISTAKES: list[tuple[str, Edit, str, str, object, str]] = [
         None,
         "Where notebook 40",
     ),
+    (
+        "no number",
+        put("cost.discounts", [{"percent": "a tenth"}]),
+        "cost.discounts.0.percent must be a number.",
+        "cost.discounts.0.percent",
+        "a tenth",
+        "Percent off the list price.",
+    ),
+    (
+        "no day",
+        put("cost.discounts", [{"percent": 10, "first": "1.11.2026"}]),
+        "cost.discounts.0.first must be a day.",
+        "cost.discounts.0.first",
+        "1.11.2026",
+        "2026-11-01",
+    ),
+    (
+        "unknown key in a list",
+        put("cost.other", [{"name": "NAT", "amount": 1, "first": "2026-11-01", "every": "month"}]),
+        "There is no field every in the section cost.other.0.",
+        "cost.other.0.every",
+        None,
+        "per",
+    ),
+    (
+        "days in the wrong order",
+        put("cost.discounts", [{"percent": 10, "first": "2026-11-01", "last": "2026-10-31"}]),
+        "cost.discounts.0: last (2026-10-31) lies before first (2026-11-01)",
+        "cost.discounts.0",
+        None,
+        "",
+    ),
+    (
+        "number that is too large to be percent",
+        put("cost.tax_percent", 100),
+        "cost.tax_percent is too large.",
+        "cost.tax_percent",
+        100,
+        "less than 100",
+    ),
+    (
+        "engine that is none",
+        put("cost.engine", "pandas"),
+        "cost.engine is not written as it must be.",
+        "cost.engine",
+        "pandas",
+        "spark://host:7077",
+    ),
+    (
+        "no time zone",
+        put("cost.timezone", "China"),
+        "cost.timezone is no time zone",
+        "cost",
+        None,
+        "",
+    ),
     ("key that is no text", put("runner", {7: "x"}), "runner.7 is a key that is not text", "runner.7", 7, "text"),
     ("dry_run in the card", put("dry_run", False), "dry_run does not belong in a card.", "dry_run", None, ""),
 ]
@@ -390,13 +447,21 @@ def test_a_card_cannot_be_changed() -> None:
         settings.name = "other"  # type: ignore[misc]
 
 
+def kinds(annotation: Any) -> Iterator[Any]:
+    """An annotation and what it is made of: `list[Discount]` gives Discount too."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from kinds(part)
+
+
 def fields_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str | None, type[BaseModel] | None]]:
-    """Every field of the card: dotted path, its sentence, and the model below it if it is a section."""
+    """Every field of the card: dotted path, its sentence, and the model below it if it is a section, or a list of them."""
     for name, field in model.model_fields.items():
         if name in ("dry_run", "card") and not path:
             continue
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        inner = next(
+            (kind for kind in kinds(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
         yield path + name, field.description, inner
         if inner:
             yield from fields_of(inner, f"{path}{name}.")
@@ -415,7 +480,8 @@ def test_the_example_holds_every_field_and_no_other() -> None:
         for name, value in values.items():
             yield path + name
             if f"{path}{name}" in sections:
-                yield from keys(value, f"{path}{name}.")
+                for section in value if isinstance(value, list) else [value]:
+                    yield from keys(section, f"{path}{name}.")
 
     sections = {path for path, _, section in fields_of(Settings) if section}
     complete = yaml.safe_load(LEFT_OUT.sub(r"\1", EXAMPLE_TEXT))
@@ -426,12 +492,13 @@ def test_the_example_explains_every_field_in_the_models_words() -> None:
     """Above each field of example.yaml stands the field's own sentence."""
     explained: dict[str, str] = {}
     comment: list[str] = []
-    path: list[str] = []
+    path: list[tuple[int, str]] = []
     for line in EXAMPLE_TEXT.splitlines():
-        field = re.match(r"^( *)#?(\w+):", line)
+        field = re.match(r"^( *#?(?:- )?)(\w+):", line)
         if field:
-            path = [*path[: len(field[1]) // 2], field[2]]
-            explained[".".join(path)] = " ".join(comment)
+            indent = len(field[1].replace("#", ""))
+            path = [*((depth, name) for depth, name in path if depth < indent), (indent, field[2])]
+            explained[".".join(name for _, name in path)] = " ".join(comment)
             comment = []
         elif line.strip().startswith("# "):
             comment.append(line.strip()[2:])
@@ -446,7 +513,9 @@ def test_the_example_is_a_card_as_it_stands_and_with_everything_in_it() -> None:
     """example.yaml can be loaded as it is, and with every left-out field put in."""
     assert Settings.load(CLUSTERS / "example.yaml").name == "hangzhou"
     everything = yaml.safe_load(LEFT_OUT.sub(r"\1", EXAMPLE_TEXT))
-    assert Settings.parse(everything, where="example.yaml").pods.spot is not None
+    complete = Settings.parse(everything, where="example.yaml")
+    assert complete.pods.spot is not None
+    assert complete.cost.discounts[0].last == date(2026, 12, 31)
 
 
 def test_the_examples_values_are_the_defaults() -> None:
