@@ -61,7 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     *_recorded("project_path", "project_namespace", "job_name", "job_stage", "job_ref", "image", "job_status"),
     *_recorded("job_failure_reason", "runner_name", "region", "zone", "compute_category", "ecs_type", "ended"),
     *_recorded("pipeline_id", "job_id", "retry_of", type="int64"),
-    *_recorded("spot", "image_cache_hit", "false_green", "final", type="bool"),
+    *_recorded("spot", "spot_requested", "image_cache_hit", "false_green", "final", type="bool"),
     *_recorded("requested_vcpu", "requested_memory_gib", "billed_vcpu", "billed_memory_gib", type="double"),
     *_recorded("extra_ephemeral_gib", "job_queued_seconds", type="double"),
     *_recorded("created_at", "scheduled_at", "billing_start_at", "pulled_at", "running_at", type="timestamp"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -32,6 +32,9 @@ Row = Mapping[str, Any]
 
 FREE_EPHEMERAL_GIB = 30
 """What every instance has without paying for it (product-overview/temporary-storage-space)."""
+
+LOOKBACK = timedelta(days=1)
+"""How long before ECI took the order for an instance its pod may have been created, at most."""
 
 _PHASES = {"Succeeded": SUCCEEDED, "Failed": FAILED, "Expired": FAILED, "Running": "Running", "Terminating": "Running"}
 """Phase of the pod by ECI's status; every other status is Pending (lifecycle-of-an-elastic-container-instance-2)."""
@@ -259,6 +262,7 @@ def _billed(group: Row) -> dict[str, Any]:
         "ecs_type": kind,
         "compute_category": group.get("ComputeCategory"),
         "spot": None if strategy is None else strategy != vocabulary.NO_SPOT,
+        "spot_requested": True if strategy not in (None, vocabulary.NO_SPOT) else None,
         "extra_ephemeral_gib": float(extra) if extra > 0 else None,
     }
 
@@ -326,6 +330,11 @@ def _completed(before: PodRecord, seen: PodRecord) -> PodRecord:
     return merged(
         before,
         msgspec.structs.replace(
-            seen, pod_uid=before.pod_uid, resource_version=before.resource_version, job_known=before.job_known, **values
+            seen,
+            pod_uid=before.pod_uid,
+            resource_version=before.resource_version,
+            job_known=before.job_known,
+            observed_at=max(before.observed_at, seen.observed_at),
+            **values,
         ),
     )

@@ -304,6 +304,14 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
             "eci-spot-strategy, SpotDegraded, ECI",
         ),
     ] = None
+    spot_requested: Annotated[
+        bool | None,
+        Meaning(
+            "Spot was asked for, whatever was taken: with `spot` false, a fallback to pay-as-you-go.",
+            True,
+            "eci-spot-strategy, ECI",
+        ),
+    ] = None
     extra_ephemeral_gib: Annotated[
         float | None, Meaning("Ephemeral storage above the free 30 GiB.", 20.0, "eci-extra-ephemeral-storage", "GiB")
     ] = None
@@ -461,6 +469,11 @@ def newest(records: Iterable[PodRecord]) -> dict[tuple[str, str], PodRecord]:
         if seen is None or precedence(record) >= precedence(seen):
             held[identity(record)] = record
     return held
+
+
+def differs(new: PodRecord, old: PodRecord | None) -> bool:
+    """Whether a record says something that the older one (None: nothing) does not; when it was observed does not count."""
+    return old is None or msgspec.structs.replace(new, observed_at=old.observed_at) != old
 
 
 def merged(older: PodRecord, newer: PodRecord) -> PodRecord:

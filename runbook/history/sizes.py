@@ -112,6 +112,7 @@ def billed(signs: Signs, notes: Mapping[str, str]) -> dict[str, Any]:
         "ecs_type": spec if spec and spec.startswith("ecs.") else None,
         "compute_category": notes.get(vocabulary.INSTANCE_COMPUTE_CATEGORY),
         "spot": _spot(signs, notes),
+        "spot_requested": _spot_requested(notes),
         "extra_ephemeral_gib": _memory_gib(extra),
         "image_cache_hit": _cache_hit(signs, cache),
         "image_cache_id": cache,
@@ -120,10 +121,13 @@ def billed(signs: Signs, notes: Mapping[str, str]) -> dict[str, Any]:
 
 def _spot(signs: Signs, notes: Mapping[str, str]) -> bool:
     """Whether it is a spot instance: asked for, and not degraded to pay-as-you-go."""
-    asked = notes.get(vocabulary.SPOT_STRATEGY) in (vocabulary.SPOT_AS_PRICE_GO, vocabulary.SPOT_WITH_PRICE_LIMIT)
     created = signs.condition(vocabulary.CONDITION_CREATED, True)
     degraded = created is not None and vocabulary.is_reason(created.reason, vocabulary.REASON_SPOT_DEGRADED)
-    return asked and not degraded and not any(signs.told(vocabulary.EVENT_SPOT_DEGRADED))
+    return _spot_requested(notes) and not degraded and not any(signs.told(vocabulary.EVENT_SPOT_DEGRADED))
+
+
+def _spot_requested(notes: Mapping[str, str]) -> bool:
+    return notes.get(vocabulary.SPOT_STRATEGY) in (vocabulary.SPOT_AS_PRICE_GO, vocabulary.SPOT_WITH_PRICE_LIMIT)
 
 
 def _cache_hit(signs: Signs, cache: str | None) -> bool | None:

@@ -186,6 +186,14 @@ def test_spot_that_was_degraded_is_not_spot() -> None:
     assert observed(pod).spot is False
 
 
+def test_a_fallback_still_says_that_spot_was_asked_for() -> None:
+    """`spot_requested` is what the pod's annotation says, whatever was taken: with `spot` false it is a fallback."""
+    spot = {"eci_spot_strategy": "SpotWithPriceLimit"}
+    assert observed(on_eci(manifest(), **spot), event("SpotDegraded", 5)).spot_requested is True
+    assert observed(on_eci(manifest(), **spot)).spot_requested is True
+    assert observed(on_eci(manifest())).spot_requested is False
+
+
 def test_image_cache_hit_missed_or_unknown() -> None:
     """A hit is known from annotation or event, a miss from its event; without either it is unknown."""
     hit = observed(on_eci(manifest(), eci_matched_image_cache="imc-1"))
