@@ -10,6 +10,7 @@
     │   ├── GitLabForbidden      403: the token's scope or its user's role is too small
     │   └── GitLabNotFound       404: not there, or not shown to this token
     ├── AlibabaError             Alibaba Cloud's API: connection, AccessKey, RAM, throttling, a refused request
+    ├── BillError                Alibaba Cloud's bill: a file that is none, a row that cannot be read
     ├── HistoryError             the pod history's folder or bucket: unreadable, unwritable, torn, of a newer format
     ├── ConfigTomlError          gitlab-runner's config.toml: missing, unreadable, not TOML, changed meanwhile
     ├── PlanError                a plan that must not be applied as it is
@@ -123,6 +124,10 @@ class AlibabaError(RunbookError):
     """The API's error code, such as `Forbidden.RAM`."""
     status: int | None = None
     """HTTP status of the answer; None where there was no answer."""
+
+
+class BillError(RunbookError):
+    """A bill, or a row of one, that cannot be read."""
 
 
 class HistoryError(RunbookError):
