@@ -1,13 +1,20 @@
-"""ECI's list prices as dated rows: which price an item has on a site, in a region, in a compute category, on a day."""
+"""Dated prices: of ECI's items by the second, of ECS types by the hour, and of the spot market.
+
+Which price an item or a type has on a site, in a region, on a day. A price that no row gives is unknown, never zero.
+`PriceBook` holds all rows of one site; those of `data/prices` are shipped, those that the official APIs said are added.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
-from functools import cache
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from runbook.eci import tables
 from runbook.errors import SettingsError
@@ -24,12 +31,21 @@ VCPU, MEMORY, EPHEMERAL = "vcpu", "memory", "ephemeral-storage"
 DEFAULT_CATEGORY = "general"
 """The category whose prices hold where a pod names none."""
 
-_COLUMNS = frozenset({"site", "region", "currency", "compute_category", "item", "price", "valid_from", "source"})
+PRICES = tables.DATA / "prices"
+
+_ITEM_COLUMNS = frozenset({"site", "region", "currency", "compute_category", "item", "price", "valid_from", "source"})
+_ECS_COLUMNS = frozenset(
+    {"site", "region", "currency", "instance_type", "vcpu", "memory_gib", "price", "valid_from", "source"}
+)
+_SPOT_COLUMNS = frozenset({"site", "region", "zone", "currency", "instance_type", "price", "at", "until", "source"})
 
 
 @dataclass(frozen=True)
 class PriceRow:
-    """The price of one unit of one item for a second, from `valid_from` on, until a newer row of the same kind."""
+    """The price of one unit of one item for a second, from `valid_from` on, until a newer row of the same kind.
+
+    `valid_to` is its last day where the list names one: from the day after, the price is unknown, not the older one's.
+    """
 
     site: str
     region: str
@@ -39,10 +55,49 @@ class PriceRow:
     price: Decimal
     valid_from: date
     source: str
+    valid_to: date | None = None
 
 
-def load(path: Path = tables.DATA / "prices" / "eci-list-prices.csv") -> tuple[PriceRow, ...]:
-    """The rows of a price list. Raises SettingsError where the file is missing or lacks a column."""
+@dataclass(frozen=True)
+class EcsPrice:
+    """The pay-as-you-go price of an hour of one ECS type, without disks, from `valid_from` on, until a newer row."""
+
+    site: str
+    region: str
+    currency: str
+    instance_type: str
+    vcpu: Decimal
+    memory_gib: Decimal
+    price: Decimal
+    valid_from: date
+    source: str
+    valid_to: date | None = None
+
+
+@dataclass(frozen=True)
+class SpotChange:
+    """The market price of an hour of one ECS type in one zone, from `at` on, until the next change.
+
+    `until` is how far it was seen to hold, where nobody asked the market after that. None: it is not known to have ended.
+    """
+
+    site: str
+    region: str
+    zone: str
+    currency: str
+    instance_type: str
+    price: Decimal
+    at: datetime
+    source: str
+    until: datetime | None = None
+
+
+Priced = TypeVar("Priced", PriceRow, EcsPrice)
+AnyRow = TypeVar("AnyRow", PriceRow, EcsPrice, SpotChange)
+
+
+def load(path: Path = PRICES / "eci-list-prices.csv") -> tuple[PriceRow, ...]:
+    """The rows of a price list of ECI's items. Raises SettingsError where the file is missing, or a row cannot be read."""
     return tuple(
         PriceRow(
             row["site"],
@@ -50,18 +105,77 @@ def load(path: Path = tables.DATA / "prices" / "eci-list-prices.csv") -> tuple[P
             row["currency"],
             row["compute_category"],
             row["item"],
-            Decimal(row["price"]),
-            date.fromisoformat(row["valid_from"]),
+            _number(row, "price", where),
+            _day(row, "valid_from", where),
             row["source"],
+            _day(row, "valid_to", where) if row.get("valid_to") else None,
         )
-        for row in tables.rows(path, _COLUMNS)
+        for where, row in _numbered(path, _ITEM_COLUMNS)
     )
+
+
+def load_ecs(path: Path = PRICES / "ecs-list-prices.csv") -> tuple[EcsPrice, ...]:
+    """The rows of a price list of ECS types. Raises SettingsError where the file is missing, or a row cannot be read."""
+    return tuple(
+        EcsPrice(
+            row["site"],
+            row["region"],
+            row["currency"],
+            row["instance_type"],
+            _number(row, "vcpu", where),
+            _number(row, "memory_gib", where),
+            _number(row, "price", where),
+            _day(row, "valid_from", where),
+            row["source"],
+            _day(row, "valid_to", where) if row.get("valid_to") else None,
+        )
+        for where, row in _numbered(path, _ECS_COLUMNS)
+    )
+
+
+def _numbered(path: Path, columns: frozenset[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row with the place that an error names: the file and its line."""
+    for line, row in enumerate(tables.rows(path, columns), start=2):
+        yield f"{path.name}, line {line}", row
+
+
+def _number(row: Mapping[str, str], column: str, where: str) -> Decimal:
+    try:
+        found = Decimal(row[column])
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not found.is_finite():
+        raise SettingsError(
+            "A price list holds a word where a number belongs.",
+            where=f"{where}, column {column}",
+            value=row[column],
+            allowed="a number with a point, such as 0.000049",
+        )
+    return found
+
+
+def _day(row: Mapping[str, str], column: str, where: str) -> date:
+    try:
+        return date.fromisoformat(row[column])
+    except ValueError:
+        raise SettingsError(
+            "A price list holds a word where a day belongs.",
+            where=f"{where}, column {column}",
+            value=row[column],
+            allowed="a day such as 2026-11-24",
+        ) from None
 
 
 @cache
 def shipped() -> tuple[PriceRow, ...]:
-    """The price list of `data/prices`, read once."""
+    """The price list of ECI's items in `data/prices`, read once."""
     return load()
+
+
+@cache
+def shipped_ecs() -> tuple[EcsPrice, ...]:
+    """The price list of ECS types in `data/prices`, read once."""
+    return load_ecs()
 
 
 def currency(site: str) -> str:
@@ -77,7 +191,7 @@ def currency(site: str) -> str:
 
 
 def find(
-    rows: Sequence[PriceRow],
+    rows: Iterable[PriceRow],
     item: str,
     *,
     site: str,
@@ -85,7 +199,7 @@ def find(
     category: str | None = None,
     on: date | None = None,
 ) -> PriceRow | None:
-    """The row that holds for an item: of this region before any region, then the newest not after `on` (None: newest).
+    """The row that holds for an item: of this region before any region, then the newest of the day `on` (None: newest).
 
     None where no row holds: the price is unknown, not zero.
     """
@@ -95,6 +209,120 @@ def find(
         if (row.site, row.item) == (site, item)
         and row.region in (region, ANY)
         and row.compute_category in (category or DEFAULT_CATEGORY, ANY)
-        and (on is None or row.valid_from <= on)
+        and _holds(row, on)
     ]
     return max(holding, key=lambda row: (row.region != ANY, row.compute_category != ANY, row.valid_from), default=None)
+
+
+def _holds(row: PriceRow | EcsPrice, on: date | None) -> bool:
+    return on is None or row.valid_from <= on <= (row.valid_to or on)
+
+
+@dataclass(frozen=True)
+class PriceBook:
+    """All that is known of one site's prices. Rows of another site or currency, and those that are not above zero, price nothing."""
+
+    site: str
+    items: tuple[PriceRow, ...]
+    ecs: tuple[EcsPrice, ...] = ()
+    spot: tuple[SpotChange, ...] = ()
+
+    @classmethod
+    def shipped(cls, site: str) -> PriceBook:
+        """What `data/prices` holds of a site. Raises SettingsError for an unknown one."""
+        currency(site)
+        return cls(
+            site,
+            tuple(row for row in shipped() if row.site == site),
+            tuple(row for row in shipped_ecs() if row.site == site),
+        )
+
+    def with_(
+        self, *, items: Iterable[PriceRow] = (), ecs: Iterable[EcsPrice] = (), spot: Iterable[SpotChange] = ()
+    ) -> PriceBook:
+        """The same book with more rows. A row that is there already changes nothing."""
+        return replace(
+            self,
+            items=tuple(dict.fromkeys((*self.items, *items))),
+            ecs=tuple(dict.fromkeys((*self.ecs, *ecs))),
+            spot=tuple(dict.fromkeys((*self.spot, *spot))),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"PriceBook({self.site}: {len(self.items)} prices of items, {len(self.ecs)} of ECS types, "
+            f"{len(self.spot)} spot prices)"
+        )
+
+    @property
+    def currency(self) -> str:
+        return currency(self.site)
+
+    def item(self, item: str, region: str, category: str | None, on: date) -> PriceRow | None:
+        """The row that holds for an item on a day (see `find`)."""
+        return find(self._usable_items, item, site=self.site, region=region, category=category, on=on)
+
+    def ecs_hour(self, region: str, instance_type: str, on: date) -> EcsPrice | None:
+        """The list price of an ECS type on a day; None where no row holds."""
+        holding = [row for row in self._ecs_by_type.get((region, instance_type), ()) if _holds(row, on)]
+        return max(holding, key=lambda row: row.valid_from, default=None)
+
+    def spot_changes(self, region: str, zone: str, instance_type: str) -> tuple[SpotChange, ...]:
+        """The known market prices of a type in a zone, by time. Each holds from `at` to `until`, or to the next change."""
+        return self._spot_by_type.get((region, zone, instance_type), ())
+
+    def spot_price(self, region: str, zone: str, instance_type: str, at: datetime) -> SpotChange | None:
+        """The market price that held at a moment; None before the first one, and where nobody asked the market."""
+        changes = self.spot_changes(region, zone, instance_type)
+        place = bisect_right(changes, at, key=lambda change: change.at)
+        if not place:
+            return None
+        found = changes[place - 1]
+        return found if found.until is None or at < found.until else None
+
+    def types_holding(self, region: str, vcpu: Decimal, memory_gib: Decimal) -> tuple[EcsPrice, ...]:
+        """The newest row of each ECS type of exactly this size, by name: what a spot order of it may have been matched to."""
+        return self._ecs_by_size.get((region, vcpu, memory_gib), ())
+
+    @cached_property
+    def _usable_items(self) -> tuple[PriceRow, ...]:
+        return self._usable(self.items)
+
+    def _usable(self, rows: Iterable[AnyRow]) -> tuple[AnyRow, ...]:
+        return tuple(row for row in rows if row.site == self.site and row.currency == self.currency and row.price > 0)
+
+    @cached_property
+    def _ecs_by_type(self) -> dict[tuple[str, str], list[EcsPrice]]:
+        return _grouped(self._usable(self.ecs), lambda row: (row.region, row.instance_type))
+
+    @cached_property
+    def _ecs_by_size(self) -> dict[tuple[str, Decimal, Decimal], tuple[EcsPrice, ...]]:
+        newest = [max(rows, key=lambda row: row.valid_from) for rows in self._ecs_by_type.values()]
+        by_size = _grouped(newest, lambda row: (row.region, row.vcpu, row.memory_gib))
+        return {size: tuple(sorted(rows, key=lambda row: row.instance_type)) for size, rows in by_size.items()}
+
+    @cached_property
+    def _spot_by_type(self) -> dict[tuple[str, str, str], tuple[SpotChange, ...]]:
+        by_type = _grouped(self._usable(self.spot), lambda row: (row.region, row.zone, row.instance_type))
+        return {kind: _in_order(rows) for kind, rows in by_type.items()}
+
+
+Key = TypeVar("Key")
+
+
+def _grouped(rows: Iterable[AnyRow], key: Callable[[AnyRow], Key]) -> dict[Key, list[AnyRow]]:
+    groups: dict[Key, list[AnyRow]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _in_order(changes: Iterable[SpotChange]) -> tuple[SpotChange, ...]:
+    """Changes by time, one a moment, each ending at the next one where it is not known to have ended before."""
+    by_time = {change.at: change for change in sorted(changes, key=lambda change: (change.at, change.price))}
+    ordered = list(by_time.values())
+    ending = [
+        replace(change, until=min(change.until or following.at, following.at))
+        for change, following in pairwise(ordered)
+    ]
+    return (*ending, *ordered[-1:])
