@@ -9,12 +9,8 @@ It takes any AccessKey, and forgets everything when it stops.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import socket
-import subprocess
-import sys
 import venv
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +19,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from sandbox.process import Process, SandboxError, free_ports
-from sandbox.toolchain import cache_folder
+from sandbox.once import installed, pip_install
+from sandbox.process import Process, free_ports
 
 REQUIREMENTS = Path(__file__).with_name("object-store-requirements.txt")
 ACCESS_KEY, SECRET_KEY = "practice", "practice-secret"
@@ -32,25 +28,12 @@ ACCESS_KEY, SECRET_KEY = "practice", "practice-secret"
 
 def program() -> Path:
     """moto's server, installed once for these requirements and this Python."""
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    home = cache_folder() / f"object-store-{wanted}"
-    server = home / "bin" / "moto_server"
-    if (home / ".complete").exists():
-        return server
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / ".complete").exists():
-            print("setting up the practice object store (once; about 20 s) ...", file=sys.stderr)
-            venv.create(home, with_pip=True, clear=True)
-            asked = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]
-            ended = subprocess.run(asked, capture_output=True, text=True, check=False)
-            if ended.returncode:
-                raise SandboxError(
-                    "The practice object store cannot be installed.", where=str(home), value=ended.stderr[-2000:]
-                )
-            (home / ".complete").touch()
-    return server
+    return installed("object-store", REQUIREMENTS, _install, takes="about 20 s") / "bin" / "moto_server"
+
+
+def _install(home: Path) -> None:
+    venv.create(home, with_pip=True, clear=True)
+    pip_install(home / "bin" / "python", "--requirement", REQUIREMENTS)
 
 
 class ObjectStore:
