@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sandbox.traffic.team import JobKind, Project, Team
+from sandbox.traffic.usage import draw_usage
 
 Whole = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -64,7 +65,8 @@ FIELDS = (
     "ending", "exit_code", "spot", "cached", "created", "scheduled", "instance", "pulled", "running", "end", "deleted",
 )  # fmt: skip
 """The columns. `project`, `kind` and `ref` count in the team's tables (`kind` through all projects); `job`, `pipeline`
-and `retry_of` (-1 is none) count the rows of this draw; -1 is also a moment that never came."""
+and `retry_of` (-1 is none) count the rows of this draw; -1 is also a moment that never came. What the pods use
+(`usage.FIELDS`) stands beside these columns."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ def draw(team: Team, *, seed: int | np.random.SeedSequence, begin: datetime, day
         first_job = max((int(row["job"].max()) + 1 for row in rows if len(row["job"])), default=0)
     joined = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}
     order = np.lexsort((joined["job"], joined["created"]))
-    return Lives(_numbered({name: values[order] for name, values in joined.items()}))
+    columns = _numbered({name: values[order] for name, values in joined.items()})
+    ran, out_of_memory = columns["running"] >= 0, columns["ending"] == Ending.OOM
+    jobs = [kind for _, kind in kinds(team)]
+    return Lives(columns | draw_usage(jobs, columns["kind"], ran=ran, out_of_memory=out_of_memory, seed=seed))
 
 
 def kinds(team: Team) -> tuple[tuple[Project, JobKind], ...]:

@@ -16,6 +16,7 @@ from runbook.runner.version import Version
 from sandbox.traffic.lives import NOTICE
 from sandbox.traffic.team import JobKind
 from sandbox.traffic.truth import PodTruth
+from sandbox.traffic.usage import used
 
 SCRIPT = "practice.runbook/hollow"
 """Annotation of the practice cluster alone: eci-node plays the pod's life from it and starts no process."""
@@ -83,6 +84,7 @@ def script(truth: PodTruth, row: dict[str, int], factor: float) -> dict[str, Any
         "exit_code": truth.exit_code or 0,
         "notice": NOTICE if truth.ending == "reclaim" else 0,
         "cached": truth.image_cache_hit,
+        "used": used(row),
     }
 
 

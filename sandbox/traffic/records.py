@@ -25,7 +25,9 @@ from runbook.eci.endings import End
 from runbook.history.api_objects import Pod
 from runbook.history.observation import pod_record
 from runbook.history.record import JobKnown, Source, arrow_schema, to_table
+from runbook.history.used import schema as used_schema
 from runbook.runner.names import POD_NAME_ALPHABET, POD_NAME_SUFFIX_LENGTH
+from sandbox.traffic import usage
 from sandbox.traffic.lives import FAILURE_REASON, STATUS, Ending, Lives, Verdict, draw, kinds
 from sandbox.traffic.pods import PlayedRunner, manifest
 from sandbox.traffic.team import TEAM, Team
@@ -36,6 +38,9 @@ ROWS = 100_000
 """Records of one batch."""
 REGION, ZONES = "cn-hangzhou", ("cn-hangzhou-i", "cn-hangzhou-j")
 SLOTS = 12
+SAMPLE_SECONDS = 15
+"""Seconds between two samples of what a pod uses."""
+IDENTITY = ("cluster", "pod_uid", "instance_id", "job_id")
 PODS_A_DAY = 550
 """About as many does the usual team have, nights and weekends counted in."""
 
@@ -50,10 +55,16 @@ _ENDED = {
 }
 
 
-def batches(
+def batches(count: int, *, seed: int, **options: Any) -> Iterator[pa.RecordBatch]:
+    """`count` records of pods, by arrow_schema(), roughly in time's order. `options` are those of `measured_batches`."""
+    for records, _ in measured_batches(count, seed=seed, **options):
+        yield records
+
+
+def measured_batches(
     count: int, *, seed: int, begin: datetime = BEGIN, days: float = 365, team: Team = TEAM, rows: int = ROWS
-) -> Iterator[pa.RecordBatch]:
-    """`count` records of pods of `days` from `begin` on, in batches of `rows`, by arrow_schema(), roughly in time's order."""
+) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+    """Records of `days` from `begin` on, in batches of `rows`, and what the pods that ran used, by `runbook.history.used`."""
     parts = -(-count // rows)
     look = _looks(team)
     for number, child in enumerate(np.random.SeedSequence(seed).spawn(parts)):
@@ -61,7 +72,8 @@ def batches(
         since = begin + timedelta(days=days / parts * number)
         lives_seed, records_seed = child.spawn(2)
         lives = _enough(team, lives_seed, since, days / parts, wanted)
-        yield _batch(look, lives, since, number * rows, np.random.default_rng(records_seed))
+        records = _batch(look, lives, since, number * rows, np.random.default_rng(records_seed))
+        yield records, _used(records, lives)
 
 
 def write_parquet(path: Path, count: int, *, seed: int, **options: Any) -> Path:
@@ -199,6 +211,26 @@ def _batch(look: _Looks, lives: Lives, begin: datetime, first: int, rng: np.rand
     return pa.RecordBatch.from_arrays(
         [one.cast(field.type) for one, field in zip(filled, schema, strict=True)], schema=schema
     )
+
+
+def _used(records: pa.RecordBatch, lives: Lives) -> pa.Table:
+    """What the pods of a batch used, as ECI would tell of those that ran: a sample each 15 seconds, `usage.shape`."""
+    row = lives.columns
+    ran = row["used_mcpu_peak"] >= 0
+    seconds = (row["end"] - row["running"])[ran]
+    columns: dict[str, Any] = {name: records[name].filter(pa.array(ran)) for name in IDENTITY}
+    columns |= {
+        "source": pa.array(["eci"]).take(pa.array(np.zeros(len(seconds), np.int64))),
+        "observed_at": records["deleted_at"].filter(pa.array(ran)),
+        "samples": pa.array(np.maximum(1, seconds // SAMPLE_SECONDS)),
+    }
+    for prefix, suffix, field, unit in (("vcpu", "", "mcpu", 1000), ("memory", "_gib", "mib", 1024)):
+        mean, peak = (row[f"used_{field}_{name}"][ran] / unit for name in ("mean", "peak"))
+        usual = usage.level(mean, peak)
+        for name, values in {"mean": mean, "p50": usual, "p95": peak, "p99": peak, "peak": peak}.items():
+            columns[f"{prefix}_{name}{suffix}"] = pa.array(values)
+    schema = used_schema()
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _words(values: list[str | None] | list[str], which: Any) -> pa.Array:

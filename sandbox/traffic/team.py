@@ -10,6 +10,7 @@ class JobKind:
     """One job of a project's `.gitlab-ci.yml`. `median` and `sigma` are those of a lognormal duration in seconds.
 
     `share` is the part of the pipelines that have the job; `fails` and `runs_out_of_memory` are chances of one run.
+    `uses_cpu` and `uses_memory` are the parts of what it asks for that a usual run uses at its peak.
     """
 
     name: str
@@ -25,6 +26,8 @@ class JobKind:
     retries: int = 0
     spot: bool = False
     services: tuple[str, ...] = ()
+    uses_cpu: float = 0.85
+    uses_memory: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,12 @@ TEAM = Team(
             30,
             (
                 JobKind("install", "build", _NODE, "2", "4Gi", 95),
-                JobKind("lint", "test", _NODE, "1", "2Gi", 40, fails=0.07),
+                JobKind("lint", "test", _NODE, "1", "2Gi", 40, fails=0.07, uses_memory=0.4),
                 JobKind("unit tests", "test", _NODE, "2", "4Gi", 150, fails=0.06),
                 JobKind(
                     "browser tests", "test", "debian:12", "4", "8Gi", 520, share=0.6, fails=0.09, retries=1, spot=True
                 ),
-                JobKind("publish", "deploy", "alpine:3.20", "250m", "512Mi", 25, share=0.3, fails=0.01),
+                JobKind("publish", "deploy", "alpine:3.20", "250m", "512Mi", 25, share=0.3, fails=0.01, uses_cpu=0.4),
             ),
         ),
         Project(
@@ -107,7 +110,7 @@ TEAM = Team(
             "practice/shop/orders",
             25,
             (
-                JobKind("compile", "build", _JAVA, "4", "8Gi", 180, runs_out_of_memory=0.004),
+                JobKind("compile", "build", _JAVA, "4", "8Gi", 180, runs_out_of_memory=0.004, uses_memory=0.65),
                 JobKind(
                     "integration",
                     "test",
@@ -119,8 +122,8 @@ TEAM = Team(
                     retries=1,
                     services=("postgres:16", "redis:7"),
                 ),
-                JobKind("static analysis", "test", _JAVA, "2", "6Gi", 240, runs_out_of_memory=0.01),
-                JobKind("image", "package", "kaniko:v1.23", "2", "4Gi", 130, share=0.5, fails=0.02),
+                JobKind("static analysis", "test", _JAVA, "2", "6Gi", 240, runs_out_of_memory=0.01, uses_memory=0.7),
+                JobKind("image", "package", "kaniko:v1.23", "2", "4Gi", 130, share=0.5, fails=0.02, uses_cpu=0.5),
             ),
         ),
         Project(
@@ -129,7 +132,9 @@ TEAM = Team(
             15,
             (
                 JobKind("test", "test", "golang:1.24", "4", "4Gi", 110),
-                JobKind("race", "test", "golang:1.24", "8", "16Gi", 300, share=0.5, spot=True, retries=1),
+                JobKind(
+                    "race", "test", "golang:1.24", "8", "16Gi", 300, share=0.5, spot=True, retries=1, uses_memory=0.35
+                ),
                 JobKind("build", "build image", "kaniko:v1.23", "2", "4Gi", 90, fails=0.02),
             ),
         ),
@@ -138,7 +143,7 @@ TEAM = Team(
             "practice/data/forecast",
             8,
             (
-                JobKind("tests", "test", "python:3.12", "2", "8Gi", 260, runs_out_of_memory=0.02),
+                JobKind("tests", "test", "python:3.12", "2", "8Gi", 260, runs_out_of_memory=0.02, uses_memory=0.7),
                 JobKind(
                     "train",
                     "train",
@@ -152,22 +157,45 @@ TEAM = Team(
                     retries=1,
                     spot=True,
                 ),
-                JobKind("score", "score", "python:3.12", "4", "16Gi", 600, share=0.35, fails=0.03),
+                JobKind(
+                    "score",
+                    "score",
+                    "python:3.12",
+                    "4",
+                    "16Gi",
+                    600,
+                    share=0.35,
+                    fails=0.03,
+                    uses_cpu=0.4,
+                    uses_memory=0.25,
+                ),
             ),
         ),
         Project(
             105,
             "practice/platform/docs",
             12,
-            (JobKind("pages", "deploy", "ruby:3.3", "1", "2Gi", 55, fails=0.02),),
+            (JobKind("pages", "deploy", "ruby:3.3", "1", "2Gi", 55, fails=0.02, uses_memory=0.3),),
         ),
         Project(
             106,
             "practice/device/firmware",
             10,
             (
-                JobKind("cross compile", "build", "gcc:14", "8", "16Gi", 900, 0.4),
-                JobKind("simulation", "test", "ubuntu:24.04", "16", "32Gi", 4800, 0.5, share=0.5, retries=1, spot=True),
+                JobKind("cross compile", "build", "gcc:14", "8", "16Gi", 900, 0.4, uses_cpu=0.95, uses_memory=0.45),
+                JobKind(
+                    "simulation",
+                    "test",
+                    "ubuntu:24.04",
+                    "16",
+                    "32Gi",
+                    4800,
+                    0.5,
+                    share=0.5,
+                    retries=1,
+                    spot=True,
+                    uses_memory=0.3,
+                ),
             ),
         ),
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from sandbox.traffic.lives import FAILURE_REASON, STATUS, Ending, Verdict, kinds
 from sandbox.traffic.team import Team
+from sandbox.traffic.usage import used
 
 if TYPE_CHECKING:
     from sandbox.traffic.lives import Lives
@@ -53,6 +54,11 @@ class PodTruth(msgspec.Struct, frozen=True, kw_only=True):
     job_started_at: datetime
     job_finished_at: datetime
     false_green: bool
+    used_vcpu_mean: float | None = None
+    used_vcpu_peak: float | None = None
+    used_memory_mean_gib: float | None = None
+    used_memory_peak_gib: float | None = None
+    """What it used of CPU and memory; None where it never ran."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ def planned(team: Team, lives: Lives, begin: datetime, numbers: Numbers = NUMBER
             job_started_at=started,
             job_finished_at=finished,
             false_green=ending is Ending.RECLAIM and row["verdict"] == Verdict.SUCCESS,
+            **{f"used_{name}": value for name, value in (used(row) or {}).items()},
         )
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from runbook import quantities
 from runbook.eci.endings import End
+from runbook.history import used
 from runbook.history.record import arrow_schema, from_table
 from runbook.runner import job_marks
 from sandbox.traffic.lives import NOTICE, PROTECTION, Ending, Lives, Verdict, draw, kinds
 from sandbox.traffic.play import next_midnight
 from sandbox.traffic.pods import SCRIPT, PlayedRunner, manifest, script
-from sandbox.traffic.records import batches
+from sandbox.traffic.records import batches, measured_batches
 from sandbox.traffic.team import TEAM
 from sandbox.traffic.truth import planned, rows
 
@@ -121,3 +123,38 @@ def test_records_are_valid_and_repeatable() -> None:
     assert len({record.pod_uid for record in records}) == 2500
     assert {End.DELETED, End.OUT_OF_MEMORY} <= {record.ended for record in records}
     assert all(record.billed_vcpu >= record.requested_vcpu for record in records if record.billed_vcpu)
+
+
+def test_pods_use_no_more_than_they_asked_for(month: Lives) -> None:
+    """Each pod that ran has a mean below its peak, and a peak within its job's size; what ran out of memory used it all."""
+    row = month.columns
+    ran = row["running"] >= 0
+    assert ((row["used_mib_peak"] > 0) == ran).all()
+    assert (row["used_mib_mean"] <= row["used_mib_peak"]).all() and (
+        row["used_mcpu_mean"] <= row["used_mcpu_peak"]
+    ).all()
+    most = np.array([quantities.memory(kind.memory) / 2**20 for _, kind in kinds(TEAM)])[row["kind"]]
+    assert (row["used_mib_peak"][ran] <= most[ran]).all()
+    struck = row["ending"] == Ending.OOM
+    assert struck.any() and (row["used_mib_peak"][struck] == most[struck]).all()
+
+
+def test_the_truth_and_the_script_tell_what_a_pod_uses() -> None:
+    """What a pod uses stands in its truth and in its script, in vCPU and GiB; a pod that never ran uses nothing."""
+    lives = draw(TEAM, seed=7, begin=MONDAY, days=3)
+    for row, truth in zip(rows(lives), planned(TEAM, lives, MONDAY), strict=True):
+        told = script(truth, row, 3600)["used"]
+        assert (told is None) == (truth.running_at is None)
+        assert (told or {}).get("memory_peak_gib") == truth.used_memory_peak_gib
+
+
+def test_records_come_with_what_their_pods_used() -> None:
+    """The same seed gives records and measures of the same pods, and the same records as without measures."""
+    ((records, measured),) = measured_batches(800, seed=3)
+    (alone,) = batches(800, seed=3)
+    assert records.equals(alone)
+    assert measured.schema.equals(used.schema())
+    table = pa.Table.from_batches([records])
+    beside = used.columns_for(table, measured)
+    ran = [value is not None for value in table["running_at"].to_pylist()]
+    assert [value > 0 for value in beside["used_samples"].to_pylist()] == ran
