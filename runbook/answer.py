@@ -6,7 +6,7 @@ Questions (`runbook.cost`) make answers, charts (`runbook.charts`) draw them, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from html import escape
@@ -24,7 +24,8 @@ Language = Literal["en", "zh"]
 class Scope:
     """What answers are about: whose pods, which days (both included), in which currency, and the language they are given in.
 
-    `price_date` is the newest day on which a price that went in became valid; `timezone` that of days and hours.
+    `price_date` is the newest day on which a price that went in became valid; `timezone` that of days and hours; `projects`
+    are the ones that cost most, the dearest first: charts give each a colour of its own, the same in every chart.
     """
 
     cluster: str
@@ -34,6 +35,7 @@ class Scope:
     price_date: date | None = None
     language: Language = "en"
     timezone: str = "Asia/Shanghai"
+    projects: tuple[str, ...] = ()
 
     @property
     def days(self) -> int:
@@ -43,11 +45,17 @@ class Scope:
     @property
     def before(self) -> Scope:
         """The same number of days just before."""
-        first = self.first - timedelta(days=self.days)
-        return Scope(
-            self.cluster, first, self.first - timedelta(days=1), self.currency, self.price_date, self.language,
-            self.timezone,
-        )  # fmt: skip
+        return replace(self, first=self.first - timedelta(days=self.days), last=self.first - timedelta(days=1))
+
+    @property
+    def not_allocated(self) -> str:
+        """What pods without a project are called."""
+        return self.text(en="not allocated", zh="未归属")
+
+    @property
+    def rest(self) -> str:
+        """What everything that is too small to be named is called."""
+        return self.text(en="rest", zh="其他")
 
     def text(self, *, en: str, zh: str) -> str:
         """The text in the language of the answers."""
@@ -57,6 +65,7 @@ class Scope:
         """`CNY 1,234.50`; small amounts keep more digits; unknown ones say so."""
         if amount is None or amount != amount:
             return self.text(en="unknown", zh="未知")
+        amount = float(amount)
         digits = 2 if amount == 0 or abs(amount) >= 0.1 else 4
         sign = "−" if amount < 0 else ""
         return f"{sign}{self.currency} {abs(amount):,.{digits}f}"

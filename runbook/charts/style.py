@@ -1,0 +1,399 @@
+"""The one style of all charts: the message as title, what it rests on below it, units on every axis, labels instead of legends.
+
+    def ladder(answer: Answer) -> Figure:
+        if answer.table.empty:
+            return style.nothing(answer)
+        figure, axes = style.figure(answer, height=4)
+        axes.barh(...)
+        style.rows(axes, answer.table["project"])
+        style.money_axis(axes, "x", answer.scope)
+        return figure
+
+Figures are matplotlib's own, made without pyplot: nothing global, nothing to close. `svg` and `png` give the bytes of a file,
+the same for the same figure. Text becomes paths, so that a chart looks the same wherever it is opened.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from runbook.answer import Answer, Scope
+from runbook.charts import fonts
+from runbook.charts.colours import GRID, INK, PAPER, SOFT, ink_on
+
+WIDTH, HEIGHT = 10.0, 4.0
+"""Inches: of the figure, and of the part of it that is drawn on; title and footer come on top."""
+
+TITLE, SUBTITLE, TEXT, FOOTER = 12.5, 9.0, 8.5, 7.5
+"""Sizes of text in points."""
+
+_LINE, _PAD = 1.35, 0.12
+"""Height of a line as a multiple of its size, and the margin around everything in inches."""
+
+Side = Literal["x", "y"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word at a height of the vertical axis, in the colour of what it names."""
+
+    at: float
+    text: str
+    colour: str = INK
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figure(answer: Answer, *, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure with one set of axes that bears the answer's sentence, what it rests on, and its footer.
+
+    `height` is that of the chart in inches; a long sentence makes the figure taller, not the chart smaller.
+    """
+    made, (axes,) = panels(answer, width=width, height=height)
+    return made, axes
+
+
+def panels(
+    answer: Answer,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    width: float = WIDTH,
+    height: float = HEIGHT,
+    widths: Sequence[float] | None = None,
+    heights: Sequence[float] | None = None,
+    share_x: bool = False,
+    share_y: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Like `figure`, with several axes side by side or one above the other, row by row; `widths` and `heights` are relative."""
+    made = Figure(figsize=(width, height), dpi=100, facecolor=PAPER)
+    FigureCanvasAgg(made)
+    _frame(made, answer, height)
+    grid = made.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharex=share_x,
+        sharey=share_y,
+        gridspec_kw={"width_ratios": widths, "height_ratios": heights},
+    )
+    every = [axes for row in grid for axes in row]
+    for axes in every:
+        _plain(axes)
+    return made, every
+
+
+def nothing(answer: Answer) -> Figure:
+    """The figure of an answer without data: its sentence, and one line that says that there is nothing to draw."""
+    made, axes = figure(answer, height=0.7)
+    axes.set_axis_off()
+    line = answer.scope.text(en="Nothing to draw in this window.", zh="该时段没有可绘制的数据。")
+    axes.text(0, 0.5, line, transform=axes.transAxes, fontsize=TITLE, color=SOFT, va="center", ha="left")
+    return made
+
+
+def _frame(made: Figure, answer: Answer, height: float) -> None:
+    """Write title, subtitle and footer, and make the figure as much taller as they need."""
+    width = made.get_figwidth()
+    title = wrap(answer.sentence, (width - 2 * _PAD) * 72, TITLE, bold=True)
+    subtitle = wrap(answer.subtitle, (width - 2 * _PAD) * 72, SUBTITLE)
+    above = _inches(title, TITLE) + _inches(subtitle, SUBTITLE) + 2 * _PAD
+    below = _inches(answer.footer, FOOTER) + _PAD
+    total = above + height + below
+    made.set_figheight(total)
+    left = _PAD / width
+
+    def write(gid: str, y: float, text: str, **look: Any) -> None:
+        made.text(left, y, text, gid=gid, ha="left", linespacing=_LINE * 0.9, **look)
+
+    write("title", 1 - _PAD / total, title, va="top", fontsize=TITLE, fontweight="bold", color=INK)
+    below_title = 1 - (_PAD + _inches(title, TITLE)) / total
+    write("subtitle", below_title, subtitle, va="top", fontsize=SUBTITLE, color=SOFT)
+    write("footer", _PAD / 2 / total, answer.footer, va="bottom", fontsize=FOOTER, color=SOFT)
+    made.set_layout_engine(
+        "constrained", rect=(left, below / total, 1 - 2 * left, height / total), w_pad=0.05, h_pad=0.04
+    )
+
+
+def _inches(text: str, size: float) -> float:
+    return (text.count("\n") + 1) * size * _LINE / 72
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(colors=SOFT, labelcolor=INK, labelsize=TEXT, length=3, labelfontfamily=list(fonts.families()))
+    axes.set_axisbelow(True)
+
+
+# -- axes -------------------------------------------------------------------------------------------------------------
+
+
+def name_axis(axes: Axes, side: Side, label: str) -> None:
+    """Name an axis; the label ends with the unit: `memory, GiB`."""
+    (axes.set_xlabel if side == "x" else axes.set_ylabel)(label, fontsize=TEXT, color=SOFT)
+
+
+def number_axis(axes: Axes, side: Side, label: str) -> None:
+    """An axis of plain numbers with thousands separated, with lines to read by; `label` ends with the unit."""
+    axis = _axis(axes, side)
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:,.10g}"))
+    axes.grid(True, axis=side, color=GRID, linewidth=0.6)
+    name_axis(axes, side, label)
+
+
+def money_axis(axes: Axes, side: Side, scope: Scope, label: str = "") -> None:
+    """An axis of money: `cost, CNY`."""
+    number_axis(axes, side, f"{label}, {scope.currency}" if label else scope.currency)
+
+
+def share_axis(axes: Axes, side: Side, label: str) -> None:
+    """An axis of shares from 0 to 1, written in per cent."""
+    number_axis(axes, side, label)
+    _axis(axes, side).set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
+
+
+def date_axis(axes: Axes, scope: Scope) -> None:
+    """A horizontal axis of days or moments, written as numbers in any language: `11-03`; it names the time zone."""
+    locator = AutoDateLocator(minticks=3, maxticks=10, interval_multiples=False)  # type: ignore[no-untyped-call]
+    formats = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%S.%f"]
+    zero = ["", "%Y", "%m-%d", "%m-%d", "%H:%M", "%H:%M"]
+    offset = ["", "%Y", "%Y", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d %H:%M"]
+    formatter = ConciseDateFormatter(locator, formats=formats, zero_formats=zero, offset_formats=offset)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.get_offset_text().set(fontsize=TEXT, color=SOFT)
+    name_axis(axes, "x", scope.text(en=f"day, {scope.timezone}", zh=f"日期，{scope.timezone}"))
+
+
+def rows(axes: Axes, names: Sequence[str], *, most: int = 44) -> None:
+    """Name rows 0, 1, 2, … of a chart, the first on top; long names lose their middle."""
+    axes.set_yticks(range(len(names)), [short(name, most) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def height_of(rows: int) -> float:
+    """Inches for a chart with so many rows."""
+    return 0.7 + 0.27 * max(rows, 1)
+
+
+def not_final(axes: Axes, first: date | datetime, last: date | datetime, scope: Scope) -> Rectangle:
+    """Hatch the days whose bill may still change, and say so above them."""
+    start, end = (float(date2num(day)) for day in (first, last))  # type: ignore[no-untyped-call]
+    band = axes.axvspan(start, end, facecolor="none", edgecolor=SOFT, hatch="////", alpha=0.35, linewidth=0)
+    axes.annotate(
+        scope.text(en="bill not final", zh="账单未定"), (end, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        textcoords="offset points", ha="right", va="bottom", fontsize=TEXT, color=SOFT,
+    )  # fmt: skip
+    return band
+
+
+def _axis(axes: Axes, side: Side) -> Axis:
+    return axes.xaxis if side == "x" else axes.yaxis
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
+    """Name lines or layers at the right edge, moved apart where they would overlap. Call it when the limits are set."""
+    if not labels:
+        return
+    made = _settled(axes)
+    box, point = axes.get_window_extent(), 72 / made.dpi
+    heights = [float(axes.transData.transform((0, label.at))[1] - box.y0) * point for label in labels]
+    places = spread(heights, TEXT * 1.3, 0, float(box.height) * point)
+    for label, at, place in zip(labels, heights, places, strict=True):
+        axes.annotate(
+            label.text, (1, label.at), xycoords=("axes fraction", "data"), xytext=(12, place - at),
+            textcoords="offset points", fontsize=TEXT, color=INK, va="center", ha="left",
+            arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 1},
+        )  # fmt: skip
+
+
+def label_after(axes: Axes, x: float, y: float, text: str, *, colour: str = INK) -> Text:
+    """Text to the right of a point: the end of a bar."""
+    return axes.annotate(
+        text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=TEXT, color=colour, va="center", ha="left"
+    )  # fmt: skip
+
+
+def labels_inside(axes: Axes, bars: Sequence[Rectangle], texts: Sequence[str]) -> list[Text]:
+    """Text in the middle of each bar, left out where it does not fit. Call it when the limits are set."""
+    made = _settled(axes)
+    written = []
+    for bar, text in zip(bars, texts, strict=True):
+        box = bar.get_window_extent()
+        colour = matplotlib.colors.to_hex(bar.get_facecolor())
+        if text and width_of(text, TEXT) * made.dpi / 72 + 4 < box.width and TEXT * made.dpi / 72 < box.height:
+            x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
+            written.append(axes.text(x, y, text, fontsize=TEXT, color=ink_on(colour), ha="center", va="center"))
+    return written
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The places moved apart by as little as possible until neighbours are `gap` from each other, between `low` and `high`.
+
+    Order is kept. Where they do not all fit, the gap shrinks.
+    """
+    if not places:
+        return []
+    gap = min(gap, (high - low) / len(places))
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    groups: list[tuple[float, int]] = []
+    for rank, index in enumerate(order):
+        mean, size = places[index] - rank * gap, 1
+        while groups and groups[-1][0] > mean:
+            before, count = groups.pop()
+            mean, size = (before * count + mean * size) / (count + size), count + size
+        groups.append((mean, size))
+    level = [mean for mean, size in groups for _ in range(size)]
+    most = high - (len(places) - 1) * gap
+    moved = [0.0] * len(places)
+    for rank, index in enumerate(order):
+        moved[index] = min(max(level[rank], low), most) + rank * gap
+    return moved
+
+
+def short(text: str, most: int = 44) -> str:
+    """The text with its middle left out where it is longer than `most` characters: both ends of a path tell something."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def _settled(axes: Axes) -> Figure:
+    """The figure of the axes, laid out, so that places can be measured."""
+    made = axes.get_figure(root=True)
+    assert made is not None, "axes belong to a figure"
+    _dress(made)
+    made.draw_without_rendering()
+    return made
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def wrap(text: str, points: float, size: float, *, bold: bool = False) -> str:
+    """The text in lines that are at most so many points wide; Chinese breaks anywhere, other text at spaces."""
+    return _wrap(text, points, lambda line: width_of(line, size, bold=bold))
+
+
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """How wide a text is, in points."""
+    canvas = FigureCanvasAgg(Figure(dpi=72))
+    written = canvas.figure.text(0, 0, fonts.drawable(text), fontsize=size, fontweight="bold" if bold else "normal")
+    _typeset(written)
+    return float(written.get_window_extent(canvas.get_renderer()).width)  # type: ignore[no-untyped-call]
+
+
+def _wrap(text: str, points: float, width: Callable[[str], float]) -> str:
+    lines, line = [], ""
+    for piece in _pieces(text):
+        if line and width((line + piece).rstrip()) > points:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece
+    return "\n".join([*lines, line.rstrip()])
+
+
+def _pieces(text: str) -> list[str]:
+    """Where a line may end: after each piece. Punctuation stays with what it follows."""
+    pieces: list[str] = []
+    for character in text:
+        starts = (
+            not pieces or pieces[-1].endswith(" ") or (_breaks(character) and character not in "，。、；：）》！？％")
+        )
+        after = bool(pieces) and _breaks(pieces[-1][-1]) and character not in "，。、；：）》！？％ "
+        if starts or after:
+            pieces.append(character)
+        else:
+            pieces[-1] += character
+    return pieces
+
+
+def _breaks(character: str) -> bool:
+    """Whether lines may break beside the character: Chinese, Japanese and full-width ones."""
+    return "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or "\uff00" <= character <= "\uffef"
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def svg(made: Figure) -> bytes:
+    """The figure as SVG: the same bytes for the same figure, text as paths, nothing fetched from elsewhere."""
+    title = next((text.get_text().replace("\n", " ") for text in made.texts if text.get_gid() == "title"), None)
+    with matplotlib.rc_context({"svg.hashsalt": "runbook", "svg.fonttype": "path"}):
+        return _saved(made, "svg", metadata={"Date": None, "Creator": None, "Title": title})
+
+
+def png(made: Figure, *, dpi: int = 144) -> bytes:
+    """The figure as PNG."""
+    return _saved(made, "png", dpi=dpi, metadata={"Software": None})
+
+
+def words(made: Figure) -> list[str]:
+    """Every text of the figure that is drawn, tick labels too: what a reader reads."""
+    _dress(made)
+    return [text.get_text() for text in made.findobj(Text) if text.get_text() and text.get_visible()]
+
+
+def _saved(made: Figure, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": list(fonts.families())}):
+        _dress(made)
+        _freeze(made)
+        made.savefig(file, format=format, facecolor=PAPER, **options)
+    return file.getvalue()
+
+
+def _freeze(made: Figure) -> None:
+    """Lay the figure out once and keep that to a tenth of a point: what is left of the last digits depends on earlier figures."""
+    made.draw_without_rendering()
+    made.set_layout_engine("none")
+    for axes in made.axes:
+        left, bottom, width, height = axes.get_position().bounds
+        axes.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
+
+
+def _dress(made: Figure) -> None:
+    """Set every text in fonts that have its characters; what none has becomes `?`, and the footer says so."""
+    changed = False
+    for axes in made.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if [fonts.drawable(label) for label in labels] != labels:
+                axis.set_ticklabels([fonts.drawable(label) for label in labels])
+                changed = True
+    for text in made.findobj(Text):
+        _typeset(text)
+        said = text.get_text()
+        if fonts.drawable(said) != said:
+            text.set_text(fonts.drawable(said))
+            changed = True
+    footer = next((text for text in made.texts if text.get_gid() == "footer"), None)
+    if changed and footer is not None:
+        footer.set_text(f"{footer.get_text()}. {fonts.MISSING}: no font here has this character; the CSV has it")
+
+
+def _typeset(text: Text) -> None:
+    text.set_fontfamily(list(fonts.families()))
+    text.set_parse_math(False)
