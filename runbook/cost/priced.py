@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 class Problem(StrEnum):
-    """Why a pod's cost is not exact, or not known."""
+    """Why a pod's cost is not known, or not exactly; of several the first."""
 
     NO_INSTANCE = "no instance"
     NO_START = "no start"
     NO_END = "no end"
-    STILL_RUNNING = "still running"
     NEGATIVE_DURATION = "negative duration"
+    ZERO_DURATION = "zero duration"
     UNKNOWN_SPEC = "unknown spec"
     NO_PRICE = "no price"
+    NO_SPOT_PRICE = "no spot price"
     UNKNOWN_ECS_TYPE = "unknown ECS type"
+    STILL_RUNNING = "still running"
+    ASSUMED_SPEC = "assumed spec"
     BOUNDED = "bounded"
 
 
@@ -33,13 +36,21 @@ MEANING = {
     Problem.NO_INSTANCE: "no ECI instance was made: nothing is billed",
     Problem.NO_START: "nobody knows when billing began",
     Problem.NO_END: "it is gone, and nobody knows when billing ended",
-    Problem.STILL_RUNNING: "it had not ended when it was last seen; its cost until then",
     Problem.NEGATIVE_DURATION: "it ended before it began: a clock was wrong",
-    Problem.UNKNOWN_SPEC: "the billed spec is not known",
-    Problem.NO_PRICE: "the price list has no price for its spec or ECS type on that day",
+    Problem.ZERO_DURATION: "it ended at the moment at which it began: nothing is billed",
+    Problem.UNKNOWN_SPEC: "the billed spec is not known, nor what was requested, or no spec is that large",
+    Problem.NO_PRICE: "the price list has no price for its spec or its ECS type on that day",
+    Problem.NO_SPOT_PRICE: "the archive has no market price for its ECS type, zone and time: it cost at most the list price",
     Problem.UNKNOWN_ECS_TYPE: "a spot instance whose ECS type nobody wrote down: its cost is an interval",
-    Problem.BOUNDED: "start or end is a bound, not an observation; its cost is the most it can be",
+    Problem.STILL_RUNNING: "it had not ended when it was last seen: its cost until then",
+    Problem.ASSUMED_SPEC: "nobody wrote down what was billed: the spec that ECI takes for what was requested",
+    Problem.BOUNDED: "its start or end is a bound, not an observation: the most that it can have cost",
 }
+"""What each Problem says."""
+
+COSTLESS = (Problem.NO_START, Problem.NO_END, Problem.NEGATIVE_DURATION, Problem.UNKNOWN_SPEC, Problem.NO_PRICE,
+            Problem.NO_SPOT_PRICE, Problem.UNKNOWN_ECS_TYPE)  # fmt: skip
+"""Those with which `effective_cost` is null."""
 
 
 @dataclass(frozen=True)
