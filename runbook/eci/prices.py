@@ -7,15 +7,17 @@ Which price an item or a type has on a site, in a region, on a day. A price that
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from runbook import moments
 from runbook.eci import tables
 from runbook.errors import SettingsError
 
@@ -92,6 +94,20 @@ class SpotChange:
     until: datetime | None = None
 
 
+@dataclass(frozen=True)
+class PriceProblem:
+    """What is wrong with the prices of one item or type in the days from `first` to `last`: a sentence in `detail`."""
+
+    kind: Literal["gap", "overlap", "duplicate", "currency", "not positive", "dates"]
+    of: str
+    first: date
+    last: date
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.of}: {self.detail}"
+
+
 Priced = TypeVar("Priced", PriceRow, EcsPrice)
 AnyRow = TypeVar("AnyRow", PriceRow, EcsPrice, SpotChange)
 
@@ -133,6 +149,24 @@ def load_ecs(path: Path = PRICES / "ecs-list-prices.csv") -> tuple[EcsPrice, ...
     )
 
 
+def load_spot(path: Path = PRICES / "spot-prices.csv") -> tuple[SpotChange, ...]:
+    """The rows of a list of spot prices. Raises SettingsError where the file is missing, or a row cannot be read."""
+    return tuple(
+        SpotChange(
+            row["site"],
+            row["region"],
+            row["zone"],
+            row["currency"],
+            row["instance_type"],
+            _number(row, "price", where),
+            _moment(row, "at", where),
+            row["source"],
+            _moment(row, "until", where) if row["until"] else None,
+        )
+        for where, row in _numbered(path, _SPOT_COLUMNS)
+    )
+
+
 def _numbered(path: Path, columns: frozenset[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Each row with the place that an error names: the file and its line."""
     for line, row in enumerate(tables.rows(path, columns), start=2):
@@ -163,6 +197,18 @@ def _day(row: Mapping[str, str], column: str, where: str) -> date:
             where=f"{where}, column {column}",
             value=row[column],
             allowed="a day such as 2026-11-24",
+        ) from None
+
+
+def _moment(row: Mapping[str, str], column: str, where: str) -> datetime:
+    try:
+        return moments.parse(row[column])
+    except ValueError:
+        raise SettingsError(
+            "A price list holds a word where a moment belongs.",
+            where=f"{where}, column {column}",
+            value=row[column],
+            allowed="a moment such as 2026-11-24T09:30:00Z",
         ) from None
 
 
@@ -284,6 +330,30 @@ class PriceBook:
         """The newest row of each ECS type of exactly this size, by name: what a spot order of it may have been matched to."""
         return self._ecs_by_size.get((region, vcpu, memory_gib), ())
 
+    def problems(self, first: date, last: date) -> tuple[PriceProblem, ...]:
+        """What is wrong with these prices from `first` to `last`: unusable rows, then each item and type in turn.
+
+        A gap is a day on which an item has no price, or a type has none although it had one before. Where two prices hold
+        from the same day, the first is taken; where one begins before another has ended, the newer: overlaps.
+        """
+        found = [*_unusable((*self.items, *self.ecs, *self.spot), self.site, first, last)]
+        usable = self._usable_items
+        for (region, category, item), rows in sorted(
+            _grouped(usable, lambda row: (row.region, row.compute_category, row.item)).items()
+        ):
+            of = f"{item}, {'any category' if category == ANY else category}, {'any region' if region == ANY else region}"
+            also = [
+                r
+                for r in usable
+                if r.item == item and r.region in (region, ANY) and r.compute_category in (category, ANY)
+            ]
+            found += [*_gaps(of, also, first, last), *_clashes(of, rows, first, last)]
+        for (region, instance_type), priced in sorted(self._ecs_by_type.items()):
+            of = f"{instance_type}, {region}"
+            since = max(first, min(row.valid_from for row in priced))
+            found += [*_gaps(of, priced, since, last), *_clashes(of, priced, first, last)]
+        return tuple(found)
+
     @cached_property
     def _usable_items(self) -> tuple[PriceRow, ...]:
         return self._usable(self.items)
@@ -326,3 +396,70 @@ def _in_order(changes: Iterable[SpotChange]) -> tuple[SpotChange, ...]:
         for change, following in pairwise(ordered)
     ]
     return (*ending, *ordered[-1:])
+
+
+def _unusable(
+    rows: Iterable[PriceRow | EcsPrice | SpotChange], site: str, first: date, last: date
+) -> Iterator[PriceProblem]:
+    """Rows that price nothing, told together by what is wrong with them and what they are of."""
+    own = SITES[site]
+    told: Counter[tuple[Literal["currency", "not positive"], str, str]] = Counter()
+    for row in rows:
+        since = row.at.date() if isinstance(row, SpotChange) else row.valid_from
+        if row.site != site or since > last:
+            continue
+        of = f"{row.item if isinstance(row, PriceRow) else row.instance_type}, {row.region}"
+        if row.currency != own:
+            told["currency", of, f"in {row.currency}, and the prices of the site {site} are in {own}"] += 1
+        elif row.price <= 0:
+            told["not positive", of, "not above zero"] += 1
+    for (kind, of, wrong), count in told.items():
+        yield PriceProblem(kind, of, first, last, f"{count} row{'s are' if count > 1 else ' is'} {wrong}; left out.")
+
+
+def _gaps(of: str, rows: Iterable[PriceRow | EcsPrice], first: date, last: date) -> Iterator[PriceProblem]:
+    """The days from `first` to `last` on which none of the rows holds."""
+    day = first
+    for row in sorted(rows, key=lambda row: row.valid_from):
+        if row.valid_from > last or day > last:
+            break
+        if row.valid_from > day:
+            yield _gap(of, day, row.valid_from - timedelta(days=1))
+        day = max(day, row.valid_to + timedelta(days=1) if row.valid_to else date.max)
+    if day <= last:
+        yield _gap(of, day, last)
+
+
+def _gap(of: str, first: date, last: date) -> PriceProblem:
+    return PriceProblem("gap", of, first, last, f"no price from {first} to {last}.")
+
+
+def _clashes(of: str, rows: Iterable[PriceRow | EcsPrice], first: date, last: date) -> Iterator[PriceProblem]:
+    """Rows of one item or type that are there twice, that contradict each other, or that end before they begin."""
+    ordered = sorted(rows, key=lambda row: row.valid_from)
+    for row in ordered:
+        if row.valid_to and row.valid_to < row.valid_from:
+            yield PriceProblem(
+                "dates", of, first, last, f"a price is valid from {row.valid_from} to {row.valid_to}, which is before."
+            )
+    for since, twins in groupby(ordered, key=lambda row: row.valid_from):
+        same = list(twins)
+        if len(same) < 2 or since > last:
+            continue
+        amounts = list(dict.fromkeys(row.price for row in same))
+        if len(amounts) == 1:
+            yield PriceProblem("duplicate", of, since, last, f"{len(same)} rows say {amounts[0]:f} from {since}.")
+        else:
+            several = " and ".join(f"{amount:f}" for amount in amounts)
+            yield PriceProblem("overlap", of, since, last, f"{several} hold from {since}; {amounts[0]:f} is taken.")
+    for row, following in pairwise(ordered):
+        if not row.valid_to or row.valid_from == following.valid_from or row.price == following.price:
+            continue
+        if row.valid_to >= following.valid_from and row.valid_to >= first and following.valid_from <= last:
+            yield PriceProblem(
+                "overlap",
+                of,
+                following.valid_from,
+                row.valid_to,
+                f"{row.price:f} holds to {row.valid_to}, and {following.price:f} from {following.valid_from}; the newer is taken.",
+            )
