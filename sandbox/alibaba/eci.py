@@ -9,13 +9,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from sandbox.alibaba.cloud import Answer, Cloud, Query, ids, need, number, numbered, page, parsed, tags, whole, wire
 from sandbox.alibaba.errors import ApiError, invalid
-from sandbox.alibaba.journal import TERMINAL, ContainerGroup, Event
+from sandbox.alibaba.journal import TERMINAL, ContainerGroup, Event, moment
 from sandbox.alibaba.prices import FREE_EPHEMERAL_GIB, EcsType, eci_second, spot_hour
 
 VERSION = "2018-08-08"
@@ -27,6 +28,10 @@ SPOT_STRATEGIES = ("NoSpot", "SpotAsPriceGo", "SpotWithPriceLimit")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)Gi")
 _CACHE = re.compile(r"imc-[a-z0-9]+")
 _METRIC_RECORDS = 50
+_METRIC_PERIODS = (15, 30, 60, 600)
+_METRICS_KEPT = timedelta(days=30)
+_PEAK_LASTS = 0.25
+"""The part of its script for which a hollow pod is at its peak: the last one."""
 
 
 def describe_container_groups(cloud: Cloud, query: Query) -> Answer:
@@ -263,15 +268,23 @@ def _event(group: ContainerGroup, event: Event) -> Answer:
 
 
 def describe_container_group_metric(cloud: Cloud, query: Query) -> Answer:
-    """At most 50 records of one group, from 30 days back. Usage is invented: the practice node measures none."""
+    """At most 50 records of one group, from 30 days back, also of groups that the list has forgotten (page of 2025-10-17)."""
     region, wanted = need(query, "RegionId", "ContainerGroupId")
-    group = next((one for one in cloud.remembered(region) if one.id == wanted), None)
-    if group is None:
+    group = cloud.journal.groups.get(wanted)
+    if group is None or group.region != region:
         raise ApiError("InvalidParameter.ContainerGroupId", f"The container group {wanted} does not exist.", 404)
-    period = whole(query, "Period", 60, 3600)
-    start = max(parsed(query, "StartTime") or group.charged_from, group.charged_from)
-    end = min(parsed(query, "EndTime") or cloud.now(), group.charged_until or cloud.now())
-    return {"ContainerGroupId": group.id, "Records": _records(group, start, end, timedelta(seconds=period))}
+    seconds = whole(query, "Period", 60, 600)
+    if seconds not in _METRIC_PERIODS:
+        raise invalid("Period", f"Period must be one of {', '.join(map(str, _METRIC_PERIODS))}.")
+    now, period = cloud.now(), timedelta(seconds=seconds)
+    end = parsed(query, "EndTime") or now
+    start = parsed(query, "StartTime") or end - timedelta(minutes=5)
+    if start < now - _METRICS_KEPT:
+        raise invalid("StartTime", "StartTime must lie within the last 30 days.")
+    records = _records(group, max(start, group.charged_from), min(end, group.charged_until or now), period)
+    if len(records) > _METRIC_RECORDS:
+        raise invalid("StartTime", f"The query has more than {_METRIC_RECORDS} records.")
+    return {"ContainerGroupId": group.id, "Records": records}
 
 
 def describe_multi_container_group_metric(cloud: Cloud, query: Query) -> Answer:
@@ -292,7 +305,7 @@ def describe_multi_container_group_metric(cloud: Cloud, query: Query) -> Answer:
 def _records(group: ContainerGroup, start: datetime, end: datetime, period: timedelta) -> list[Answer]:
     moments: list[datetime] = []
     at = start
-    while at <= end and len(moments) < _METRIC_RECORDS:
+    while at <= end and len(moments) <= _METRIC_RECORDS:
         moments.append(at)
         at += period
     return [_record(group, at) for at in moments]
@@ -316,20 +329,60 @@ def _record(group: ContainerGroup, at: datetime) -> Answer:
     }  # fmt: skip
 
 
-def _usage(group: ContainerGroup, at: datetime, vcpu: float, memory_gib: float, salt: str) -> Answer:
-    """A steady share of the size, drawn from the group's id, that is worked off at an even pace."""
-    drawn = hashlib.sha256(f"{group.id} {salt}".encode()).digest()
-    used_vcpu = vcpu * (0.1 + 0.8 * drawn[0] / 255)
-    used_bytes = int(memory_gib * 2**30 * (0.1 + 0.8 * drawn[1] / 255))
-    passed = max(0.0, (at - group.charged_from).total_seconds())
-    nano = int(used_vcpu * 1e9)
+def _usage(group: ContainerGroup, at: datetime, vcpu: float, memory_gib: float, whose: str) -> Answer:
+    """What a container, or with `whose` empty the group, uses at a moment, in the API's words."""
+    script = group.made.get("script")
+    used = _scripted(script, at, whose) if script else _invented(group, at, vcpu, memory_gib, whose)
+    used_bytes = int(used.memory_gib * 2**30)
     return {
-        "CPU": {"Limit": int(vcpu * 1000), "Load": 0, "UsageNanoCores": nano, "UsageCoreNanoSeconds": int(nano * passed)},
+        "CPU": {
+            "Limit": int(vcpu * 1000), "Load": 0, "UsageNanoCores": int(used.vcpu * 1e9),
+            "UsageCoreNanoSeconds": int(used.core_seconds * 1e9),
+        },
         "Memory": {
-            "AvailableBytes": int(memory_gib * 2**30) - used_bytes, "Cache": 0, "Rss": used_bytes,
+            "AvailableBytes": max(0, int(memory_gib * 2**30) - used_bytes), "Cache": 0, "Rss": used_bytes,
             "UsageBytes": used_bytes, "WorkingSet": used_bytes,
         },
     }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Used:
+    """At a moment: vCPU, GiB, and the core seconds until then."""
+
+    vcpu: float = 0.0
+    memory_gib: float = 0.0
+    core_seconds: float = 0.0
+
+
+def _scripted(script: Mapping[str, Any], at: datetime, whose: str) -> _Used:
+    """A hollow pod uses what its script tells: its build container does, on a level first, at its peak towards the end."""
+    used, begin = script.get("used"), moment(script["begin"])
+    passed = (at - begin).total_seconds() - script["running"]
+    length = script["end"] - script["running"]
+    if not used or whose not in ("", "build") or passed < 0:
+        return _Used()
+
+    def before_the_peak(name: str, unit: str = "") -> float:
+        """So much that the mean of the whole is the script's."""
+        mean, peak = used[f"{name}_mean{unit}"], used[f"{name}_peak{unit}"]
+        return float((mean - _PEAK_LASTS * peak) / (1 - _PEAK_LASTS))
+
+    turn, level = (1 - _PEAK_LASTS) * length, before_the_peak("vcpu")
+    done = level * min(passed, turn) + used["vcpu_peak"] * max(0.0, min(passed, length) - turn)
+    if passed > length:
+        return _Used(core_seconds=done)
+    if passed >= turn:
+        return _Used(used["vcpu_peak"], used["memory_peak_gib"], done)
+    return _Used(level, before_the_peak("memory", "_gib"), done)
+
+
+def _invented(group: ContainerGroup, at: datetime, vcpu: float, memory_gib: float, whose: str) -> _Used:
+    """A pod that really runs, of which nobody measures anything, uses steady parts of its size, drawn from the group's id."""
+    drawn = hashlib.sha256(f"{group.id} {whose}".encode()).digest()
+    used = vcpu * (0.1 + 0.8 * drawn[0] / 255)
+    passed = max(0.0, (at - group.charged_from).total_seconds())
+    return _Used(used, memory_gib * (0.1 + 0.8 * drawn[1] / 255), used * passed)
 
 
 def describe_container_group_price(cloud: Cloud, query: Query) -> Answer:

@@ -62,7 +62,8 @@ type journalInstance struct {
 	AcceptedAt    time.Time          `json:"accepted_at"` // the order came; looking for room began
 	RestartPolicy string             `json:"restart_policy"`
 	Annotations   map[string]string  `json:"annotations"`
-	Owner         string             `json:"owner,omitempty"` // KIND/NAME
+	Owner         string             `json:"owner,omitempty"`  // KIND/NAME
+	Script        json.RawMessage    `json:"script,omitempty"` // of a hollow pod; what it uses is told by the stand-in of ECI's API
 	Containers    []journalContainer `json:"containers"`
 }
 
@@ -178,6 +179,9 @@ func (i *Instance) journalEntry() *journalInstance {
 		if strings.HasPrefix(key, "k8s.aliyun.com/") {
 			entry.Annotations[key] = value
 		}
+	}
+	if script := i.pod.Annotations[readHollow]; script != "" && json.Valid([]byte(script)) {
+		entry.Script = json.RawMessage(script)
 	}
 	entry.Containers = append(journalContainers(i.pod.Spec.InitContainers, true),
 		journalContainers(i.pod.Spec.Containers, false)...)

@@ -31,6 +31,7 @@ class JournalWriter:
         ecs_type: str = "",
         category: str = "",
         annotations: Mapping[str, str] | None = None,
+        script: Mapping[str, Any] | None = None,
     ) -> str:
         """An instance for the pod `name`, two seconds after its order; returns the instance's id."""
         notes = dict(annotations or {})
@@ -44,7 +45,7 @@ class JournalWriter:
             "containers": [{"name": "build", "image": "alpine:3.20", "vcpu": 1, "memory_gib": 2},
                            {"name": "helper", "image": "helper:1", "vcpu": 0.5, "memory_gib": 0.5}],
         }  # fmt: skip
-        self._line(second, "instance", f"uid-{name}", instance=instance)
+        self._line(second, "instance", f"uid-{name}", instance=instance | ({"script": script} if script else {}))
         return str(instance["id"])
 
     def ran(self, second: float, name: str) -> None:

@@ -55,6 +55,10 @@ def alibaba(tmp_path_factory: pytest.TempPathFactory, now: datetime) -> Iterator
     journal.made(14310, "spot", spot=True)
     journal.told(14315, "spot", "Pulled", "Image pulled", "kubelet")
     journal.ran(14320, "spot")
+    used = {"vcpu_mean": 1.5, "vcpu_peak": 3.0, "memory_mean_gib": 2.5, "memory_peak_gib": 4.0}
+    begin = (now - timedelta(hours=4)).isoformat()
+    journal.made(0, "hollow", vcpu=4, memory_gib=8, script={"begin": begin, "running": 30, "end": 150, "used": used})
+    journal.ended(150, "hollow")
     with Alibaba(folder / "server", journal=journal.path, bill_delay_hours=-24) as started:
         yield started
 
@@ -130,13 +134,11 @@ def test_status_and_events_lead_to_the_pod(alibaba: Alibaba) -> None:
     assert (status.body.data[0].pod_status.phase, status.body.data[0].namespace) == ("Running", "gitlab-ci")
 
 
-def test_metrics_come_for_one_and_for_many(alibaba: Alibaba) -> None:
-    """A metric has at most 50 records, and never more CPU than the instance has."""
+def test_metrics_come_for_one_and_for_many(alibaba: Alibaba, now: datetime) -> None:
+    """A metric has a record each period, of groups too that the list has forgotten, and never more CPU than the instance has."""
     client = Eci(config(alibaba))
-    one = client.describe_container_group_metric(
-        eci.DescribeContainerGroupMetricRequest(region_id=REGION, container_group_id="eci-bp1old129")
-    )
-    assert 0 < len(one.body.records) <= 50
+    one = client.describe_container_group_metric(metric_request("eci-bp1old000", now - timedelta(hours=4), 600, 15))
+    assert len(one.body.records) == 41
     assert all(record.cpu.usage_nano_cores <= record.cpu.limit * 1_000_000 for record in one.body.records)
     many = client.describe_multi_container_group_metric(
         eci.DescribeMultiContainerGroupMetricRequest(
@@ -144,6 +146,40 @@ def test_metrics_come_for_one_and_for_many(alibaba: Alibaba) -> None:
         )
     )
     assert len(many.body.monitor_datas) == 2
+
+
+def metric_request(instance: str, start: datetime, seconds: float, period: int) -> Any:
+    """The question for some seconds of an instance, a record each period."""
+    words = [at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (start, start + timedelta(seconds=seconds))]
+    return eci.DescribeContainerGroupMetricRequest(
+        region_id=REGION, container_group_id=instance, start_time=words[0], end_time=words[1], period=str(period)
+    )
+
+
+@pytest.mark.parametrize(
+    ("start_hours", "seconds", "period"),
+    [(4, 3000, 15), (4, 60, 20), (31 * 24, 60, 60)],
+    ids=["more than 50 records", "an unknown period", "more than 30 days ago"],
+)
+def test_metrics_have_the_documented_limits(
+    alibaba: Alibaba, now: datetime, start_hours: float, seconds: float, period: int
+) -> None:
+    """More than 50 records, an odd period and what is older than 30 days are refused, as the vendor's page says."""
+    request = metric_request("eci-bp1old000", now - timedelta(hours=start_hours), seconds, period)
+    assert code_of(Eci(config(alibaba)).describe_container_group_metric, request).startswith("Invalid")
+
+
+def test_a_hollow_pod_uses_what_its_script_tells(alibaba: Alibaba, now: datetime) -> None:
+    """Over its script a hollow pod's records have the script's mean and peak, of CPU and of memory; nothing before and after."""
+    client = Eci(config(alibaba))
+    records = client.describe_container_group_metric(
+        metric_request("eci-bp1hollow", now - timedelta(hours=4), 140, 15)
+    ).body.records
+    vcpu = [record.cpu.usage_nano_cores / 1e9 for record in records]
+    memory = [record.memory.working_set / 2**30 for record in records]
+    assert vcpu == pytest.approx([0, 0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0])
+    assert (memory[0], memory[2], max(memory)) == pytest.approx((0, 2.0, 4.0))
+    assert records[-1].cpu.usage_core_nano_seconds / 1e9 == pytest.approx(90 + 15 * 3)
 
 
 def test_the_documented_example_price_is_answered(alibaba: Alibaba) -> None:
