@@ -22,6 +22,8 @@ Row = dict[str, Any]
 GROUPS_A_CALL = 20
 """Instances that DescribeContainerGroups answers at most, and ids that it takes at most."""
 EVENTS_A_CALL = 200
+TYPES_A_CALL = 10
+"""ECS types that DescribeInstanceTypes takes at most."""
 BILL_ROWS_A_CALL = 300
 NO_RIGHTS = (
     "ECI named no instance. Either none ran within the last hour, or the AccessKey lacks "
@@ -191,8 +193,12 @@ class AlibabaCloud:
         zone: str | None = None,
         spot_strategy: str = "NoSpot",
         economy: bool = False,
+        ephemeral_gib: int | None = None,
     ) -> Row:
-        """`PriceInfo` of a size or an ECS type: `Price` a second for a size, `SpotPrices` an hour."""
+        """`PriceInfo` of a size or an ECS type: `Price` a second for a size, `SpotPrices` an hour.
+
+        `ephemeral_gib` is the whole ephemeral storage, the free 30 GiB among it.
+        """
         from alibabacloud_eci20180808 import models
 
         request = models.DescribeContainerGroupPriceRequest(
@@ -203,6 +209,7 @@ class AlibabaCloud:
             instance_type=instance_type,
             spot_strategy=spot_strategy,
             compute_category="economy" if economy else None,
+            ephemeral_storage=ephemeral_gib,
         )
         return dict(self._call("eci", "describe_container_group_price", request)["PriceInfo"])
 
@@ -235,6 +242,17 @@ class AlibabaCloud:
             zone_id=zone,
         )
         return dict(self._call("ecs", "describe_price", request)["PriceInfo"])
+
+    def instance_types(self, names: Sequence[str]) -> list[Row]:
+        """What ECS types are: `InstanceTypeId`, `CpuCoreCount`, `MemorySize` (GiB), …; those that ECS does not know are left out."""
+        from alibabacloud_ecs20140526 import models
+
+        found: list[Row] = []
+        for start in range(0, len(names), TYPES_A_CALL):
+            request = models.DescribeInstanceTypesRequest(instance_types=list(names[start : start + TYPES_A_CALL]))
+            body = self._call("ecs", "describe_instance_types", request)
+            found += (body.get("InstanceTypes") or {}).get("InstanceType") or []
+        return found
 
     def spot_price_history(
         self, instance_type: str, *, start: datetime, end: datetime, zone: str | None = None
