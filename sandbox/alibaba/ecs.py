@@ -33,6 +33,22 @@ def _zones(query: Query) -> list[str]:
     return [query["ZoneId"]] if query.get("ZoneId") else [f"{query['RegionId']}-{letter}" for letter in ZONES]
 
 
+def describe_instance_types(cloud: Cloud, query: Query) -> Answer:
+    """What types are, at most ten by name; a name that does not exist is left out."""
+    named = numbered(query, "InstanceTypes")
+    if len(named) > 10:
+        raise invalid("InstanceTypes", "At most 10 InstanceTypes can be specified.")
+    rows = [
+        {
+            "InstanceTypeId": kind.name, "InstanceTypeFamily": f"ecs.{kind.family}", "CpuCoreCount": kind.vcpu,
+            "MemorySize": float(kind.memory_gib), "CpuArchitecture": "X86",
+        }
+        for kind in map(EcsType.parse, named or _ADVISED)
+        if kind is not None
+    ]  # fmt: skip
+    return {"InstanceTypes": {"InstanceType": rows}}
+
+
 def describe_price(cloud: Cloud, query: Query) -> Answer:
     """The price of an hour of an instance: the type, and its system disk."""
     need(query, "RegionId")
@@ -115,6 +131,7 @@ def describe_spot_advice(cloud: Cloud, query: Query) -> Answer:
 
 
 CALLS = {
+    "DescribeInstanceTypes": describe_instance_types,
     "DescribePrice": describe_price,
     "DescribeSpotPriceHistory": describe_spot_price_history,
     "DescribeSpotAdvice": describe_spot_advice,
