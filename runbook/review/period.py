@@ -1,0 +1,297 @@
+"""The pods of a period, priced: where every notebook of analysis begins.
+
+    pods = period.open_period(settings, "2026-11-01", "2026-11-30")
+    period.exhibit(sizes.ladder(pods.frame, pods.scope), draw.ladder, pods)
+
+The pods of the history are priced once and written as Parquet under `var/cost/`, together with those of the period before it; the
+card's engine then answers questions from there. Nothing is left to earlier runs: prices, discounts and the history of now hold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import narwhals as nw
+import numpy as np
+
+from runbook import html
+from runbook.answer import Answer, Scope
+from runbook.clients import connect
+from runbook.clients.engine import Engine, engine
+from runbook.clients.secrets import SecretStore
+from runbook.cost import data_quality, pricing, savings_plans
+from runbook.cost.priced import COSTLESS
+from runbook.eci.prices import PriceBook
+from runbook.errors import SettingsError
+from runbook.history import store, used
+from runbook.history.store import Store
+from runbook.report import Check, Report, text_pairs
+from runbook.settings import ROOT, Settings, locate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from runbook.cost.savings_plans import Coverage
+
+BATCH = 250_000
+"""Records that are priced at a time."""
+
+SLACK = timedelta(days=2)
+"""How long before its billing a pod may have been created, to be found."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """The priced pods of some days, and of as many days before them.
+
+    `frame` and `earlier` are lazy frames (`runbook.cost.priced`); `unused_plans` is what savings plans cost without covering anything,
+    by local day; `folder` is where the files of its exhibits go.
+    """
+
+    settings: Settings
+    scope: Scope
+    frame: nw.LazyFrame[Any]
+    earlier: nw.LazyFrame[Any]
+    book: PriceBook
+    unused_plans: dict[date, float]
+    quality: Answer
+    engine: Engine
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of this period's exhibits go."""
+        days = f"{self.scope.first}_{self.scope.last}"
+        return locate(self.settings.cost.reports) / self.settings.name / days
+
+    @functools.cached_property
+    def report(self) -> Report:
+        """What is wrong with the data, as checks: nothing of it stops an analysis, all of it is said."""
+        return Report(f"Pods of {self.scope.window}", tuple(_checks(self)))
+
+    def summary(self) -> dict[str, str]:
+        rows = {
+            "days": f"{self.scope.window} ({self.scope.timezone})",
+            "pods": f"{self.quality.n:,}",
+            "prices": f"{self.scope.currency}, list of {self.scope.price_date}" if self.scope.price_date else "none",
+            "engine": self.settings.cost.engine,
+            "data": self.quality.sentence,
+        }
+        return rows | {
+            f"– {row.problem}": f"{row.pods:,} pods; {row.meaning}" for row in self.quality.table.itertuples()
+        }
+
+    def __str__(self) -> str:
+        return text_pairs(f"Pods of cluster {self.scope.cluster}", self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html.block(html.pairs(self.summary()), title=f"Pods of cluster <b>{escape(self.scope.cluster)}</b>")
+
+
+def open_period(settings: Settings, first: str = "", last: str = "", *, client: SecretStore | None = None) -> Period:
+    """Price the pods from `first` to `last` (days of the card's time zone, both included) and those of as many days before.
+
+    Without `first`: from the first day of the month of `last`. Without `last`: to the last day that has pods. Raises SettingsError
+    for days that are none, HistoryError where history or prices cannot be read.
+    """
+    history = store.open_store(settings, client)
+    scope = _scope(settings, history, first, last)
+    book = _book(settings, client)
+    path = ROOT / "var" / "cost" / settings.name / f"priced-{scope.first}_{scope.last}.parquet"
+    covered = _coverage(settings, history, book, scope)
+    _write(settings, history, book, covered, scope, path, client)
+    answering = engine(settings)
+    everything = answering.scan([path])
+    frame = _within(everything, scope)
+    return Period(
+        settings, scope, frame, _within(everything, scope.before), book, _unused(covered, scope),
+        data_quality.problems(frame, scope), answering, path,
+    )  # fmt: skip
+
+
+def _within(pods: nw.LazyFrame[Any], scope: Scope) -> nw.LazyFrame[Any]:
+    return pods.filter((nw.col("day") >= nw.lit(scope.first)) & (nw.col("day") <= nw.lit(scope.last)))
+
+
+# -- which days -------------------------------------------------------------------------------------------------------
+
+
+def _scope(settings: Settings, history: Store, first: str, last: str) -> Scope:
+    end = _day(last, "last") or _newest(history, settings) or connect.clock().now().date()
+    begin = _day(first, "first") or end.replace(day=1)
+    if begin > end:
+        raise SettingsError(
+            "The period ends before it begins.", where="parameters first and last", value=f"{begin} to {end}",
+            allowed="first not after last",
+        )  # fmt: skip
+    book = PriceBook.shipped(settings.site)
+    dated = [row.valid_from for row in book.items if row.valid_from <= end]
+    cost = settings.cost
+    return Scope(settings.name, begin, end, book.currency, max(dated, default=None), cost.language, cost.timezone)
+
+
+def _day(text: str, name: str) -> date | None:
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(
+            f"The parameter {name} is no day.",
+            where=f"parameter {name}",
+            value=text,
+            allowed="a day such as 2026-11-01, or nothing",
+        ) from None
+
+
+def _newest(history: Store, settings: Settings) -> date | None:
+    """The last local day on which a pod was created."""
+    ((newest,),) = history.scan(["created_at", "cluster"]).filter(_of(settings)).aggregate("max(created_at)").fetchall()
+    return newest.astimezone(ZoneInfo(settings.cost.timezone)).date() if isinstance(newest, datetime) else None
+
+
+def _of(settings: Settings) -> str:
+    return f"cluster = '{settings.name}'"
+
+
+# -- pricing ----------------------------------------------------------------------------------------------------------
+
+
+def _book(settings: Settings, client: SecretStore | None) -> PriceBook:
+    """What is shipped, and what the card's archive holds."""
+    return PriceBook.shipped(settings.site)
+
+
+def _records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Table]:
+    """The records of the period and of the one before, in batches; those of a few days more, for the edges."""
+    import pyarrow as pa
+
+    from runbook.history.record import arrow_schema
+
+    schema = pa.schema([arrow_schema().field(name) for name in pricing.NEEDED])
+    found = history.scan(list(pricing.NEEDED), first=scope.before.first - SLACK, last=scope.last + timedelta(days=1))
+    for batch in found.filter(_of(settings)).to_arrow_reader(BATCH):
+        yield pa.Table.from_batches([batch]).cast(schema)
+
+
+def _coverage(settings: Settings, history: Store, book: PriceBook, scope: Scope) -> Coverage | None:
+    """What savings plans cover, which needs all pods of an hour: a pass of its own, where the card has plans."""
+    terms = settings.cost
+    if not terms.savings_plans:
+        return None
+    parts = [pricing.eligible_hours(batch, book, terms) for batch in _records(settings, history, scope)]
+    hours = np.concatenate([hours for hours, _ in parts] or [np.zeros(0, np.int64)])
+    every, inverse = np.unique(hours, return_inverse=True)
+    amounts = np.concatenate([amount for _, amount in parts] or [np.zeros(0)])
+    sums = np.asarray(np.bincount(inverse, weights=amounts, minlength=len(every)), np.float64)
+    return savings_plans.coverage(every, sums, terms, scope.before.first, scope.last)
+
+
+def _unused(covered: Coverage | None, scope: Scope) -> dict[date, float]:
+    if covered is None:
+        return {}
+    zone = ZoneInfo(scope.timezone)
+    days: dict[date, float] = {}
+    for hour, amount in zip(covered.hours.tolist(), covered.unused.tolist(), strict=True):
+        day = datetime.fromtimestamp(hour * 3600, zone).date()
+        if scope.first <= day <= scope.last:
+            days[day] = days.get(day, 0.0) + amount
+    return days
+
+
+def _write(
+    settings: Settings,
+    history: Store,
+    book: PriceBook,
+    covered: Coverage | None,
+    scope: Scope,
+    path: Path,
+    client: SecretStore | None,
+) -> None:
+    """The priced pods as one Parquet file, whole or not there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from runbook.cost.priced import schema
+
+    measured = used.read(settings, client, first=scope.before.first - SLACK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    with pq.ParquetWriter(partial, schema(), compression="zstd", compression_level=1) as writer:
+        for batch in _records(settings, history, scope):
+            columns = used.columns_for(batch, measured)
+            table = pricing.priced(batch, book, settings.cost, coverage=covered, used=columns)
+            after = pc.greater_equal(table["day"], pa.scalar(scope.before.first))
+            writer.write_table(table.filter(pc.and_(after, pc.less_equal(table["day"], pa.scalar(scope.last)))))
+    partial.replace(path)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _checks(period: Period) -> Iterator[Check]:
+    quality, scope = period.quality, period.scope
+    title = "There are pods in the period"
+    if not quality.n:
+        yield Check.warned(
+            "cost-pods",
+            title,
+            f"none from {scope.window} in {period.settings.history.url}",
+            expected="at least one",
+            remedy="Collect the history (notebooks/operations/10-collect-pod-history), or choose other days.",
+        )
+        return
+    yield Check.passed("cost-pods", title, f"{quality.n:,}")
+    yield _known(quality)
+    yield _prices(period)
+
+
+def _known(quality: Answer) -> Check:
+    title = "The cost of every pod is known"
+    lines = [_line(row, quality.scope) for row in quality.table.to_dict("records")]
+    if not lines:
+        return Check.passed("cost-known", title, f"{quality.n:,} pods")
+    return Check.warned(
+        "cost-known",
+        title,
+        "\n".join(lines),
+        expected="no problem",
+        remedy="Complete the history: runbook import gitlab-jobs, runbook import eci. "
+        "Archive prices: notebooks/operations/30-archive-prices.",
+    )
+
+
+def _line(row: dict[Hashable, Any], scope: Scope) -> str:
+    cost, low, high = (scope.money(row[name]) for name in ("cost", "cost_low", "cost_high"))
+    between = f"cost {cost}" if low == cost == high else f"cost {cost}, between {low} and {high}"
+    if row["problem"] in [one.value for one in COSTLESS]:
+        between = f"cost unknown, between {low} and {high}" if row["cost_high"] else "cost unknown, without a bound"
+    return (
+        f"{row['problem']}: {row['pods']:,} pods ({row['share_of_pods']:.1%}), {row['hours']:,.1f} h, {between} "
+        f"({row['share_of_cost']:.1%} of the money): {row['meaning']}"
+    )
+
+
+def _prices(period: Period) -> Check:
+    title = "The price list has no gaps, no overlaps and one currency"
+    found = period.book.problems(period.scope.before.first, period.scope.last)
+    if not found:
+        return Check.passed("cost-prices", title, repr(period.book))
+    shown = [str(one) for one in found[:8]] + ([f"… and {len(found) - 8} more"] if len(found) > 8 else [])
+    remedy = "Correct the rows in data/prices, or ask again: notebooks/operations/30-archive-prices."
+    return Check.warned("cost-prices", title, "\n".join(shown), expected="none", remedy=remedy)
+
+
+def files(period: Period) -> Sequence[Path]:
+    """The files that the exhibits of this period have written so far."""
+    return sorted(period.folder.rglob("*.*")) if period.folder.is_dir() else []
