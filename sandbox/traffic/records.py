@@ -27,6 +27,7 @@ from runbook.history.observation import pod_record
 from runbook.history.record import JobKnown, Source, arrow_schema, to_table
 from runbook.history.used import schema as used_schema
 from runbook.runner.names import POD_NAME_ALPHABET, POD_NAME_SUFFIX_LENGTH
+from sandbox.alibaba.prices import EcsType
 from sandbox.traffic import usage
 from sandbox.traffic.lives import FAILURE_REASON, STATUS, Ending, Lives, Verdict, draw, kinds
 from sandbox.traffic.pods import PlayedRunner, manifest
@@ -115,7 +116,7 @@ def _looks(team: Team) -> _Looks:
         pod["metadata"] |= {"uid": str(number)}
         pod["metadata"]["annotations"] |= {
             vocabulary.INSTANCE_ID: "eci-x",
-            vocabulary.INSTANCE_SPEC: f"{float(spec.vcpu or 0)}-{float(spec.memory_gib or 0)}Gi",
+            vocabulary.INSTANCE_SPEC: _written_spec(float(spec.vcpu or 0), float(spec.memory_gib or 0), spot=kind.spot),
             vocabulary.INSTANCE_CPU: str(spec.vcpu),
             vocabulary.INSTANCE_MEMORY: str(spec.memory_gib),
         }
@@ -124,6 +125,11 @@ def _looks(team: Team) -> _Looks:
     most = max(len(project.refs) for project in team.projects)
     refs = [ref for project in team.projects for ref in (*project.refs, *[""] * (most - len(project.refs)))]
     return _Looks(to_table(records), pa.array(refs), most)
+
+
+def _written_spec(vcpu: float, memory_gib: float, *, spot: bool) -> str:
+    """What ECI writes on the pod: vCPU and memory, or the ECS type that a spot order was matched to."""
+    return EcsType.holding(vcpu, memory_gib).name if spot else f"{vcpu}-{memory_gib}Gi"
 
 
 def _batch(look: _Looks, lives: Lives, begin: datetime, first: int, rng: np.random.Generator) -> pa.RecordBatch:
@@ -199,7 +205,7 @@ def _batch(look: _Looks, lives: Lives, begin: datetime, first: int, rng: np.rand
     reached |= {"finished": made, "deleted": always}
     columns |= {f"{name}_known": known(valid) for name, valid in reached.items()}
     billed = pa.array(made)
-    for name in ("instance_spec", "billed_vcpu", "billed_memory_gib"):
+    for name in ("instance_spec", "billed_vcpu", "billed_memory_gib", "ecs_type"):
         column = looks[name].combine_chunks()
         columns[name] = pc.if_else(billed, column, pa.scalar(None, column.type))
     schema = arrow_schema()
