@@ -10,7 +10,7 @@ card's engine then answers questions from there. Nothing is left to earlier runs
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from html import escape
@@ -28,6 +28,7 @@ from runbook.clients.engine import Engine, engine
 from runbook.clients.secrets import SecretStore
 from runbook.cost import data_quality, pricing, savings_plans
 from runbook.cost.priced import COSTLESS
+from runbook.eci import charges
 from runbook.eci.prices import PriceBook
 from runbook.errors import SettingsError
 from runbook.history import store, used
@@ -74,7 +75,8 @@ class Period:
     @functools.cached_property
     def report(self) -> Report:
         """What is wrong with the data, as checks: nothing of it stops an analysis, all of it is said."""
-        return Report(f"Pods of {self.scope.window}", tuple(_checks(self)))
+        assumed = {f"assumed: {name}": text for name, text in charges.ASSUMPTIONS.items()}
+        return Report(f"Pods of {self.scope.window}", tuple(_checks(self)), assumed)
 
     def summary(self) -> dict[str, str]:
         rows = {
@@ -290,8 +292,3 @@ def _prices(period: Period) -> Check:
     shown = [str(one) for one in found[:8]] + ([f"… and {len(found) - 8} more"] if len(found) > 8 else [])
     remedy = "Correct the rows in data/prices, or ask again: notebooks/operations/30-archive-prices."
     return Check.warned("cost-prices", title, "\n".join(shown), expected="none", remedy=remedy)
-
-
-def files(period: Period) -> Sequence[Path]:
-    """The files that the exhibits of this period have written so far."""
-    return sorted(period.folder.rglob("*.*")) if period.folder.is_dir() else []
