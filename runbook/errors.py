@@ -11,6 +11,7 @@
     │   └── GitLabNotFound       404: not there, or not shown to this token
     ├── AlibabaError             Alibaba Cloud's API: connection, AccessKey, RAM, throttling, a refused request
     ├── BillError                Alibaba Cloud's bill: a file that is none, a row that cannot be read
+    ├── PrometheusError          Prometheus' HTTP API: connection, token, a refused query
     ├── HistoryError             the pod history's folder or bucket: unreadable, unwritable, torn, of a newer format
     ├── ConfigTomlError          gitlab-runner's config.toml: missing, unreadable, not TOML, changed meanwhile
     ├── PlanError                a plan that must not be applied as it is
@@ -128,6 +129,10 @@ class AlibabaError(RunbookError):
 
 class BillError(RunbookError):
     """A bill, or a row of one, that cannot be read."""
+
+
+class PrometheusError(RunbookError):
+    """Prometheus did not answer a query."""
 
 
 class HistoryError(RunbookError):

@@ -24,6 +24,7 @@ GROUPS_A_CALL = 20
 EVENTS_A_CALL = 200
 TYPES_A_CALL = 10
 """ECS types that DescribeInstanceTypes takes at most."""
+METRICS_A_CALL = 50
 BILL_ROWS_A_CALL = 300
 NO_RIGHTS = (
     "ECI named no instance. Either none ran within the last hour, or the AccessKey lacks "
@@ -174,13 +175,20 @@ class AlibabaCloud:
         return found
 
     def container_group_metrics(
-        self, instance_id: str, *, start: datetime | None = None, end: datetime | None = None
+        self, instance_id: str, *, start: datetime | None = None, end: datetime | None = None, period: int = 60
     ) -> list[Row]:
-        """At most 50 records of one instance, from the last 30 days: CPU, memory, disk, network, by container too."""
+        """At most 50 records of one instance, from the last 30 days: CPU, memory, disk, network, by container too.
+
+        `period` is 15, 30, 60 or 600 seconds. ECI refuses a question for more records than METRICS_A_CALL.
+        """
         from alibabacloud_eci20180808 import models
 
         request = models.DescribeContainerGroupMetricRequest(
-            region_id=self.region, container_group_id=instance_id, start_time=_wire(start), end_time=_wire(end)
+            region_id=self.region,
+            container_group_id=instance_id,
+            start_time=_wire(start),
+            end_time=_wire(end),
+            period=str(period),
         )
         return list(self._call("eci", "describe_container_group_metric", request).get("Records") or [])
 

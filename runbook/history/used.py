@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -72,6 +72,43 @@ class UsedRecord:
     memory: Spread | None = None
     instance_id: str | None = None
     job_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Life:
+    """One pod that ran and ended, as far as measuring it needs."""
+
+    cluster: str
+    pod_uid: str
+    pod_name: str
+    namespace: str
+    running_at: datetime
+    finished_at: datetime
+    instance_id: str | None = None
+    project_id: int | None = None
+    job_id: int | None = None
+
+    def measured(
+        self,
+        source: Source,
+        observed_at: datetime,
+        *,
+        samples: int,
+        vcpu: Spread | None = None,
+        memory: Spread | None = None,
+    ) -> UsedRecord:
+        """What it used, by one source."""
+        return UsedRecord(
+            self.cluster, self.pod_uid, source, observed_at, samples, vcpu, memory, self.instance_id, self.job_id
+        )
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a source told of some pods; `without` counts the pods of which it told nothing, by the reason."""
+
+    records: tuple[UsedRecord, ...]
+    without: Mapping[str, int]
 
 
 def _column(name: str, type: pa.DataType, meaning: str, *, nullable: bool = True) -> pa.Field:
