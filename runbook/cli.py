@@ -86,7 +86,9 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--project", metavar="PATH", action="append", default=[], help="a project")
     scope.add_argument("--group", metavar="PATH", action="append", default=[], help="a group with its subgroups")
     jobs.add_argument("--traces", action="store_true", help="read the traces of jobs that no pod names")
-    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs)):
+    eci = sources.add_parser("eci", help="what ECI still knows of instances: within an hour", allow_abbrev=False)
+    eci.add_argument("--all-namespaces", action="store_true", help="for runners that make a namespace for each job")
+    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs), (eci, _import_eci)):
         source.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
         source.add_argument("--dry-run", action="store_true", help="show the report, write nothing")
         source.set_defaults(run=run, parser=source)
@@ -132,6 +134,42 @@ def _import_gitlab_jobs(options: argparse.Namespace) -> int:
     )
     print(report)
     return 0 if report.ok else 1
+
+
+def _import_eci(options: argparse.Namespace) -> int:
+    from runbook.clients import connect
+    from runbook.history import imports, store
+    from runbook.settings import Settings
+
+    settings = Settings.load(options.cluster)
+    report = imports.eci(
+        connect.alibaba(settings),
+        store.open_store(settings),
+        settings,
+        now=connect.clock().now(),
+        all_namespaces=options.all_namespaces,
+        dry_run=options.dry_run,
+    )
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _history_options(parser: argparse.ArgumentParser) -> None:
+    from datetime import date
+
+    parser.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
+    days = parser.add_argument_group("which pods", "by the day of their creation (UTC), both included; default: all")
+    days.add_argument("--first", metavar="DAY", type=date.fromisoformat, help="such as 2026-11-01")
+    days.add_argument("--last", metavar="DAY", type=date.fromisoformat, help="such as 2026-11-30")
+
+
+def _history(options: argparse.Namespace) -> int:
+    from runbook.history import overview, store
+    from runbook.settings import Settings
+
+    history = store.open_store(Settings.load(options.cluster))
+    print(overview.of(history, first=options.first, last=options.last))
+    return 0
 
 
 def _collect_options(parser: argparse.ArgumentParser) -> None:
@@ -185,10 +223,17 @@ COMMANDS = (
     ),
     Command(
         "import",
-        "What do GitLab, or files of pods, know that the history does not?",
+        "What do GitLab, ECI, or files of pods know that the history does not?",
         "runbook import gitlab-jobs --cluster data/clusters/practice.yaml --since 7d",
         _import_options,
         _import_pods,
+    ),
+    Command(
+        "history",
+        "How many pods does the history hold, and how is each moment of their lives known?",
+        "runbook history --cluster data/clusters/practice.yaml --first 2026-11-01",
+        _history_options,
+        _history,
     ),
 )
 

@@ -25,7 +25,7 @@ import msgspec
 from runbook import moments
 from runbook.eci import billing_window, endings, vocabulary
 from runbook.eci.signs import FAILED, SUCCEEDED, Container, Event, Signs
-from runbook.history.record import ContainerRecord, Known, PodRecord, Source, identity, merged
+from runbook.history.record import ContainerRecord, End, Known, PodRecord, Source, identity, merged
 from runbook.report import Check, Report
 
 Row = Mapping[str, Any]
@@ -162,7 +162,7 @@ def record_of(group: Row, *, cluster: str, observed_at: datetime, uid: str | Non
     tags = {tag["Key"]: tag.get("Value") for tag in group.get("Tags") or []}
     signs = signs_of(group, observed_at)
     start, end = billing_window.start(signs), _end(group, signs)
-    ending = endings.judge(signs)
+    ending = _ending(signs)
     main = [one for one in signs.containers if not one.init]
     pulled = max((one.at for one in signs.told("Pulled") if one.at), default=None)
     running = min((one.started_at for one in main if one.started_at), default=None)
@@ -249,6 +249,13 @@ def _end(group: Row, signs: Signs) -> billing_window.Moment:
     return billing_window.Moment(_at(group[field]), Known.BILLED, field)
 
 
+def _ending(signs: Signs) -> endings.Ending:
+    """How it ended. An instance that is Failed without a container that failed may have been deleted as well."""
+    ending = endings.judge(signs)
+    unexplained = ending.how is End.FAILED and ending.container is None
+    return endings.Ending(End.UNKNOWN, "ECI: Failed, and no container shows why") if unexplained else ending
+
+
 def _billed(group: Row) -> dict[str, Any]:
     strategy, kind = group.get("SpotStrategy"), group.get("InstanceType") or None
     vcpu, memory = group.get("Cpu"), group.get("Memory")
@@ -323,10 +330,16 @@ def _overlap(one: PodRecord, other: PodRecord) -> bool:
     return (ends[1] is None or starts[0] <= ends[1]) and (ends[0] is None or starts[1] <= ends[0])
 
 
+_PLAIN_ENDS = (End.DONE, End.DELETED, End.FAILED, End.UNKNOWN)
+"""Ends of which the pod itself says more than its instance: that of a pod deleted while it ran is Failed, too."""
+
+
 def _completed(before: PodRecord, seen: PodRecord) -> PodRecord:
-    """A known record with what ECI adds. Containers and names that were watched say more than ECI's, and stay."""
+    """A known record with what ECI adds. Containers, names and ends that were watched say more than ECI's, and stay."""
     kept = ("containers", "image", "node_name", "namespace", "pod_name", "instance_spec", "compute_category")
     values = {name: getattr(before, name) for name in kept if getattr(before, name) not in (None, ())}
+    if before.ended not in (End.LIVE, End.UNKNOWN) and seen.ended in _PLAIN_ENDS:
+        values |= {name: getattr(before, name) for name in ("ended", "ended_evidence", "failed_container", "exit_code")}
     return merged(
         before,
         msgspec.structs.replace(

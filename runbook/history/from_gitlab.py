@@ -27,7 +27,7 @@ import msgspec
 from runbook import moments
 from runbook.errors import GitLabNotFound
 from runbook.history import false_green
-from runbook.history.record import End, JobKnown, Known, PodRecord, Source
+from runbook.history.record import End, JobKnown, Known, PodRecord, Source, differs
 from runbook.report import Check, Report
 from runbook.runner import trace as job_trace
 
@@ -386,7 +386,7 @@ def match(
     marked = false_green.mark(completed, verdicts)
     standing += [_stepped_back(one) for one in stand_ins if (one.gitlab_host, one.job_id) in with_pod]
     before = {one.pod_uid: one for one in (*pods, *stand_ins)}
-    changed = [one for one in (*marked, *standing) if _differs(one, before.get(one.pod_uid))]
+    changed = [one for one in (*marked, *standing) if differs(one, before.get(one.pod_uid))]
     stamped = {one.pod_uid: _seen_by_gitlab(one, observed_at) for one in changed}
     kept = [one for one in stand_ins if one.pod_uid not in {new.pod_uid for new in standing}]
     everything = without_stand_ins([stamped.get(one.pod_uid, one) for one in (*marked, *standing, *kept)])
@@ -679,10 +679,6 @@ def _stepped_back(stand_in: PodRecord) -> PodRecord:
 def _seen_by_gitlab(record: PodRecord, observed_at: datetime) -> PodRecord:
     """Stamped with this look, so that it holds over what was seen before."""
     return msgspec.structs.replace(record, observed_at=max(record.observed_at, observed_at))
-
-
-def _differs(new: PodRecord, old: PodRecord | None) -> bool:
-    return old is None or msgspec.structs.replace(new, observed_at=old.observed_at) != old
 
 
 def _fates(

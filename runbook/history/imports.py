@@ -1,6 +1,7 @@
 """Other sources into the history: what is read is matched with what is there, and only what is new or changed is written.
 
 report = pods(path, store, settings, …)              # runbook import pods
+report = eci(client, store, settings, …)             # runbook import eci
 report = gitlab_jobs(client, store, settings, …)     # runbook import gitlab-jobs
 """
 
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from runbook import moments
 from runbook.errors import SettingsError
-from runbook.history import from_files, from_gitlab
+from runbook.history import from_eci, from_files, from_gitlab
 from runbook.history.from_files import Columns
-from runbook.history.record import PodRecord, from_table, identity, precedence
+from runbook.history.record import PodRecord, differs, from_table, identity, precedence
 from runbook.report import Report
 from runbook.settings import Settings
 
 if TYPE_CHECKING:
+    from runbook.clients.alibaba import AlibabaCloud
     from runbook.clients.gitlab import GitLabClient
     from runbook.history.store import Store
 
@@ -66,6 +68,36 @@ def pods(
     fresh = _fresh(imported.records, store)
     report = imported.report(f"Pods of {path.name}")
     return _written(report, fresh, store, dry_run)
+
+
+def eci(
+    client: AlibabaCloud,
+    store: Store,
+    settings: Settings,
+    *,
+    now: datetime,
+    all_namespaces: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """Import what ECI still knows of instances: their ends as they are charged, ECS types, pods that nobody watched.
+
+    Instances of other namespaces than the card's are left out, unless all are meant. Raises AlibabaError.
+    """
+    groups = client.container_groups()
+    ordered = [moments.parse(one["CreationTime"]) for one in groups if one.get("CreationTime")]
+    first = (min(ordered, default=now) - from_eci.LOOKBACK).date()
+    held = from_table(store.table(first=first))
+    completed = from_eci.from_eci(
+        groups,
+        held,
+        cluster=settings.name,
+        observed_at=now,
+        uids=from_eci.uids_of(client.container_group_events()) if groups else {},
+        namespaces=() if all_namespaces else (settings.kubernetes.namespace,),
+    )
+    before = {identity(one): one for one in held}
+    changed = [one for one in completed.records if differs(one, before.get(identity(one)))]
+    return _written(completed.report(), changed, store, dry_run)
 
 
 def gitlab_jobs(

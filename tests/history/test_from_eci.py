@@ -97,6 +97,31 @@ def test_an_instance_completes_the_pod_that_was_watched() -> None:
     assert (record.finished_known, record.sources) == (Known.BILLED, (Source.WATCH, Source.ECI))
 
 
+def test_failed_does_not_hide_that_the_pod_was_deleted() -> None:
+    """ECI calls the instance of a pod that was deleted while it ran Failed: a watched pod stays deleted, another is unknown."""
+    running = [{"Name": "build", "CurrentState": {"State": "Running", "StartTime": text(at(31))}}]
+    failed = group(Status="Failed", SucceededTime=None, FailedTime=text(at(35)), Containers=running)
+    before = known("uid-1", instance_id="eci-runner-1", ended=End.DELETED, final=True)
+    (record,) = from_eci([failed], [before], cluster="c", observed_at=NOW).records
+    assert (record.ended, record.finished_at, record.exit_code) == (End.DELETED, at(35), None)
+    assert record_of(failed, cluster="c", observed_at=NOW).ended is End.UNKNOWN
+
+
+def test_reclaimed_is_learned_from_eci() -> None:
+    """A pod that was only seen to be gone was reclaimed where ECI says Expired."""
+    before = known("uid-1", instance_id="eci-runner-1", ended=End.DELETED, final=True)
+    expired = group(Status="Expired", SucceededTime=None, ExpiredTime=text(at(36)))
+    (record,) = from_eci([expired], [before], cluster="c", observed_at=NOW).records
+    assert record.ended is End.RECLAIMED
+
+
+def test_a_later_look_of_the_watch_keeps_its_time() -> None:
+    """What ECI adds is never stamped older than the record that it completes, or readers would not see it."""
+    before = known("uid-1", instance_id="eci-runner-1", observed_at=NOW + timedelta(minutes=1))
+    (record,) = from_eci([group()], [before], cluster="c", observed_at=NOW).records
+    assert record.observed_at == NOW + timedelta(minutes=1)
+
+
 def test_events_lead_to_the_pod() -> None:
     """Where the id was not seen, the UID in the instance's events finds the record."""
     rows = [{"ContainerGroupId": "eci-runner-1", "Events": [{"involvedObject": {"Kind": "Pod", "Uid": "uid-1"}}]}]
