@@ -56,6 +56,9 @@ BACKLOG = 20_000
 LAGGING_SECONDS = 60.0
 """Lag that is worth a warning."""
 
+RECONNECTING_SECONDS = 5.0
+"""How long a watch may be broken before it counts as not connected: most are taken up again at once."""
+
 PATIENCE = (0.5, 1, 2, 4, 8, 15)
 """Seconds between tries to reach an API server that is away; the last one again and again."""
 
@@ -113,6 +116,7 @@ class Reader(threading.Thread):
         self._over = threading.Event()
         self.resumed = self.relisted = 0
         self._trouble: str | None = None
+        self._lost_at = 0.0
         self.connected_once = False
 
     def run(self) -> None:
@@ -133,13 +137,14 @@ class Reader(threading.Thread):
                 if self._over.is_set():
                     return
                 version, self.resumed = self._reached, self.resumed + 1
-                self._trouble = str(error)
+                self._trouble, self._lost_at = str(error), time.monotonic()
                 self._pause(0)
             except KubernetesError as error:
                 if not self.connected_once:
                     self._out.put(Message(None, time.monotonic(), failure=error))
                     return
                 version = self._reached or version
+                self._lost_at = self._lost_at if self._trouble else time.monotonic()
                 self._trouble = error.problem
                 self._pause(tries)
                 tries += 1
@@ -149,8 +154,9 @@ class Reader(threading.Thread):
 
     @property
     def trouble(self) -> str | None:
-        """Why it is not connected now."""
-        return None if self._stream.connected else self._trouble
+        """Why it is not connected now, and has not been for RECONNECTING_SECONDS."""
+        recent = time.monotonic() - self._lost_at < RECONNECTING_SECONDS
+        return None if self._stream.connected or recent else self._trouble
 
     def stop(self) -> None:
         self._over.set()
@@ -451,10 +457,10 @@ def _connected(progress: Progress) -> Check:
 def _kept_up(progress: Progress) -> Check:
     title = f"The collector kept up: no change waited longer than {LAGGING_SECONDS:g} s"
     observed = f"at worst {duration(progress.worst_lag)}, backlog {progress.backlog}"
-    if progress.worst_lag <= LAGGING_SECONDS and not progress.backlog:
+    if progress.worst_lag <= LAGGING_SECONDS:
         return Check.passed("history-lag", title, observed)
     remedy = "Give it more CPU, or a store that is nearer: nothing is lost, but moments of ends grow less exact."
-    return Check.warned("history-lag", title, observed, expected="no backlog", remedy=remedy)
+    return Check.warned("history-lag", title, observed, expected=f"at most {LAGGING_SECONDS:g} s", remedy=remedy)
 
 
 def _seen_to_end(progress: Progress) -> Check:
