@@ -1,15 +1,29 @@
-"""`make demo`: the main job from beginning to end on a practice cluster, every notebook run by papermill."""
+"""`make demo`: the main job from beginning to end on a practice cluster, then the history of a day of CI.
+
+Every notebook is run by papermill. All that the demo makes is under var/demo: `card.yaml`, `executed/`, `history/`, `truth.jsonl`.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import sys
+import textwrap
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
 
 from sandbox.practice import ROOT, PracticeCluster
+
+if TYPE_CHECKING:
+    from runbook.history.overview import Overview
+    from runbook.settings import Settings
+    from sandbox.traffic.truth import Truth
 
 FOLDER = ROOT / "var" / "demo"
 NOTEBOOKS = ROOT / "notebooks"
@@ -23,6 +37,7 @@ START, CHECK, ACCESS, CACHE, REGISTER, CONFIGURE, SMOKE = (
     "onboarding/50-configure-runner",
     "onboarding/80-run-smoke-job",
 )
+COLLECT = "operations/10-collect-pod-history"
 CHANGING = (ACCESS, CACHE, REGISTER, CONFIGURE)
 
 
@@ -44,6 +59,12 @@ PASSES = (
 )
 
 
+HISTORY = Pass("5-history", "collectors follow one another while a day of CI is played", (COLLECT,), True)
+FIRST_RUN_MINUTES, RUN_MINUTES = 0.02, 0.3
+BUSY = 0.7
+"""How busy the team is on the played day, compared with its usual day: two cores play it in about a minute."""
+
+
 @dataclass(frozen=True)
 class Executed:
     """One executed notebook: the pass, its name, the verdict it ended with, seconds, and where it lies."""
@@ -59,34 +80,147 @@ class Executed:
 def demo() -> int:
     """Run the main job on a new practice cluster; print a table and return the exit code: 0 when all is green."""
     executed = FOLDER / "executed"
-    shutil.rmtree(executed, ignore_errors=True)
     begin = time.monotonic()
     with PracticeCluster(FOLDER / "cluster") as cluster:
-        print(f"practice cluster ready in {cluster.seconds_to_start:.1f} s; the card is {_shown(cluster.card)}")
-        rows = main_job(cluster, executed)
-        shutil.copy(cluster.card, FOLDER / "card.yaml")
+        for old in (executed, FOLDER / "history"):
+            shutil.rmtree(old, ignore_errors=True)
+        (FOLDER / "truth.jsonl").unlink(missing_ok=True)
+        card = own_card(cluster, FOLDER)
+        print(f"practice cluster ready in {cluster.seconds_to_start:.1f} s; the card is {_shown(card)}")
+        started = datetime.now(UTC)
+        rows = main_job(card, executed)
+        complete = all(row.ok for row in rows)
+        if complete:
+            day = history_of_a_day(cluster, card, executed, since=started)
+            rows += day.rows
+            complete = day.complete
     print(_table(rows))
+    if complete:
+        print(f"\n{day.overview}")
     notebooks = sum(row.seconds for row in rows)
     print(f"\n{len(rows)} notebooks in {notebooks:.0f} s; with the practice cluster {time.monotonic() - begin:.0f} s")
     print(f"executed notebooks: {_shown(executed)}/*/*.ipynb   (open them in JupyterLab)")
-    return 0 if all(row.ok for row in rows) else 1
+    print(f"the history: runbook history --cluster {_shown(FOLDER / 'card.yaml')}")
+    return 0 if complete and all(row.ok for row in rows) else 1
 
 
-def main_job(cluster: PracticeCluster, executed: Path) -> list[Executed]:
+def own_card(cluster: PracticeCluster, folder: Path) -> Path:
+    """Write the practice cluster's card into the folder, with a history of its own beside it."""
+    values = yaml.safe_load(cluster.card.read_text())
+    values["history"] = {"url": str(folder / "history")}
+    card = folder / "card.yaml"
+    card.write_text(yaml.safe_dump(values, sort_keys=False))
+    return card
+
+
+def main_job(card: Path, executed: Path) -> list[Executed]:
     """Every pass, one after the other; the executed notebooks go to `executed`/PASS/NAME.ipynb. Stops at a red one."""
     rows: list[Executed] = []
     for walk in PASSES:
         print(f"\n{walk.name}: {walk.shows}")
         for notebook in walk.notebooks:
-            row = _execute(walk, notebook, cluster.card, executed)
-            print(f"  {'✔' if row.ok else '✘'} {row.notebook:<24} {row.seconds:5.1f} s  {row.verdict}", flush=True)
+            parameters = {} if notebook in (START, CHECK) else {"dry_run": walk.dry_run}
+            row = _execute(walk.name, notebook, card, executed / walk.name, parameters)
             rows.append(row)
             if not row.ok:
                 return rows
     return rows
 
 
-def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
+# -- the history of a day --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlayedDay:
+    """A day of CI that was played, the collectors' notebooks, and what the history has of it."""
+
+    truth: Truth
+    rows: list[Executed]
+    overview: Overview
+    missing: frozenset[str]
+    """UIDs of pods that were played and are not in the history."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pod that was played is in the history, and every collector's notebook was green."""
+        return not self.missing and all(row.ok for row in self.rows)
+
+
+def history_of_a_day(
+    cluster: PracticeCluster, card: Path, executed: Path, *, since: datetime, pods: int | None = None
+) -> PlayedDay:
+    """Play a workday of a team's CI while collectors follow one another, then import what ECI and GitLab know.
+
+    The runner of the card is the one that the played jobs ran on. `since` is when the practice cluster's own jobs began;
+    `pods` plays only so many.
+    """
+    from runbook.clients import connect
+    from runbook.history import from_gitlab, overview, store
+    from runbook.settings import Settings
+    from sandbox.traffic.play import play
+    from sandbox.traffic.team import TEAM
+
+    print(f"\n{HISTORY.name}: {HISTORY.shows}")
+    settings = Settings.load(card)
+    (runner,) = from_gitlab.runners_of(connect.gitlab(settings), settings)
+    # The first run only finds its place in the watch: from there on each run is told what happened before it.
+    rows = [_collect(card, executed, 0, FIRST_RUN_MINUTES)]
+    with ThreadPoolExecutor(1) as stage:
+        playing: Future[Truth] = stage.submit(
+            play,
+            cluster,
+            days=1,
+            times=BUSY,
+            team=replace(TEAM, weekend=1.0),
+            pods=pods,
+            namespace=settings.kubernetes.namespace,
+            gitlab_runner=runner,
+            out=card.parent / "truth.jsonl",
+        )
+        over = False
+        while not over:
+            over = playing.done()  # the run after the last pod's end still finds that end
+            rows.append(_collect(card, executed, len(rows), FIRST_RUN_MINUTES if over else RUN_MINUTES))
+    truth = playing.result()
+    _complete(settings, truth, since)
+    history = store.open_store(settings)
+    there = set(history.table(["pod_uid"])["pod_uid"].to_pylist())
+    missing = frozenset(pod.uid for pod in truth.pods) - there
+    print(
+        f"  {len(truth.pods)} pods were played in {truth.seconds:.0f} s; {len(missing)} of them are not in the history"
+    )
+    return PlayedDay(truth, rows, overview.of(history), missing)
+
+
+def _collect(card: Path, executed: Path, number: int, minutes: float) -> Executed:
+    folder = executed / f"{HISTORY.name}-{number}"
+    return _execute(HISTORY.name, COLLECT, card, folder, {"minutes": minutes})
+
+
+def _complete(settings: Settings, truth: Truth, since: datetime) -> None:
+    """Import what ECI and GitLab know, as of the end of the played day: played time is ahead of ours."""
+    from runbook.clients import connect
+    from runbook.history import imports, store
+
+    history = store.open_store(settings)
+    now = max(pod.job_finished_at for pod in truth.pods) + imports.SETTLED
+    for name, report in (
+        ("import eci", imports.eci(connect.alibaba(settings), history, settings, now=now)),
+        (
+            "import gitlab-jobs",
+            imports.gitlab_jobs(connect.gitlab(settings), history, settings, since=since, now=now, with_traces=True),
+        ),
+    ):
+        print(f"  {'✔' if report.ok else '!'} {name:<32} {report.title}: {report.verdict}", flush=True)
+        for check in report.failures:  # what the history found out about the played day, such as a false green
+            print(textwrap.indent(f"not so: {check.title}\n{check.observed}", " " * 37))
+
+
+# -- notebooks -------------------------------------------------------------------------------------------------------
+
+
+def _execute(walk: str, notebook: str, card: Path, folder: Path, parameters: dict[str, object]) -> Executed:
+    """Run a notebook by papermill, leave it executed in the folder, and print what came of it."""
     import papermill  # takes a second, so that the practice cluster starts first
     from traitlets.config import Config
 
@@ -94,16 +228,15 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     quiet = Config({"PapermillNotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}})
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    output = executed / walk.name / f"{Path(notebook).name}.ipynb"
+    output = folder / f"{Path(notebook).name}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
-    parameters = {"cluster": str(card)} | ({} if notebook in (START, CHECK) else {"dry_run": walk.dry_run})
     start = time.monotonic()
     ok = True
     try:
         papermill.execute_notebook(
             NOTEBOOKS / f"{notebook}.ipynb",
             output,
-            parameters=parameters,
+            parameters={"cluster": str(card)} | parameters,
             cwd=str(ROOT),
             progress_bar=False,
             config=quiet,
@@ -111,7 +244,9 @@ def _execute(walk: Pass, notebook: str, card: Path, executed: Path) -> Executed:
     except papermill.exceptions.PapermillExecutionError as error:
         ok = False
         print(f"\n{error.ename}: {error.evalue}\n", file=sys.stderr)
-    return Executed(walk.name, Path(notebook).name, verdict(output), time.monotonic() - start, output, ok)
+    row = Executed(walk, Path(notebook).name, verdict(output), time.monotonic() - start, output, ok)
+    print(f"  {'✔' if row.ok else '✘'} {row.notebook:<24} {row.seconds:5.1f} s  {row.verdict}", flush=True)
+    return row
 
 
 def verdict(path: Path) -> str:

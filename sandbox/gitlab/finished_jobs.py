@@ -1,7 +1,8 @@
 """Jobs that have ended before anybody asked: played traffic tells this GitLab of its jobs, with their played times.
 
-`POST /-/sandbox/finished-jobs` takes `{"projects": [{"id", "path"}], "jobs": [...]}`, a job's keys being those of
-`FinishedJob`. From loopback only; a job id that is there already is refused, and nothing of that request is kept.
+`POST /-/sandbox/finished-jobs` takes `{"projects": [{"id", "path"}], "jobs": [...], "runner": id}`, a job's keys being
+those of `FinishedJob`; without `runner` they ran on one that is made for them. From loopback only; a job id that is there
+already, or a runner that is not, is refused, and nothing of that request is kept.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Project(msgspec.Struct, frozen=True):
 class _Told(msgspec.Struct, frozen=True):
     projects: tuple[_Project, ...]
     jobs: tuple[FinishedJob, ...]
+    runner: int | None = None
 
 
 def route(instance: Instance) -> Route:
@@ -64,18 +66,22 @@ def route(instance: Instance) -> Route:
         there = sorted(job.id for job in told.jobs if job.id in instance.jobs)
         if there:
             return JSONResponse({"error": f"jobs that are there already: {there[:10]}"}, 409)
-        keep(instance, told.projects, told.jobs)
+        if told.runner is not None and told.runner not in instance.runners:
+            return JSONResponse({"error": f"no runner {told.runner}"}, 400)
+        keep(instance, told.projects, told.jobs, told.runner)
         return JSONResponse({"jobs": len(told.jobs)}, 201)
 
     return Route(PATH, tell, methods=["POST"])
 
 
-def keep(instance: Instance, projects: tuple[_Project, ...], jobs: tuple[FinishedJob, ...]) -> None:
-    """Add jobs with their pipelines, and projects that are not there yet."""
+def keep(
+    instance: Instance, projects: tuple[_Project, ...], jobs: tuple[FinishedJob, ...], runner_id: int | None = None
+) -> None:
+    """Add jobs of this runner (None: of one that is made for them) with their pipelines, and projects that are not there yet."""
     for row in projects:
         if row.id not in instance.projects:
             _add_project(instance, row)
-    runner = _runner(instance)
+    runner = instance.runners[runner_id] if runner_id is not None else _runner(instance)
     for job in jobs:
         pipeline = instance.pipelines.get(job.pipeline_id) or _add_pipeline(instance, job)
         pipeline.finished_at = max(pipeline.finished_at or job.finished_at, job.finished_at)

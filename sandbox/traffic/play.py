@@ -101,12 +101,14 @@ def play(
     numbers: Numbers = NUMBERS,
     out: Path | None = None,
     tell_gitlab: bool = True,
+    gitlab_runner: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Truth:
     """Play `days` of CI, `factor` times as fast as real time or as fast as the machine can, and return what happened.
 
     `times` makes the team so many times as busy; `pods` stops after so many. The truth is also written to `out` as JSON
-    lines, each pod's when it has ended. With `tell_gitlab` the practice GitLab knows the jobs afterwards.
+    lines, each pod's when it has ended. With `tell_gitlab` the practice GitLab knows the jobs afterwards, as those of the
+    runner `gitlab_runner` (its id; None: of one that is made for them).
 
     Raises SandboxError where the API server refuses or does not come back within PATIENCE_SECONDS.
     """
@@ -120,7 +122,7 @@ def play(
     stage = _Stage(api, parts, factor, out, say)
     truth = stage.run()
     if tell_gitlab:
-        tell(cluster.gitlab.url, team, truth.pods)
+        tell(cluster.gitlab.url, team, truth.pods, runner=gitlab_runner)
     return truth
 
 
@@ -129,8 +131,8 @@ def next_midnight(now: datetime) -> datetime:
     return (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def tell(gitlab_url: str, team: Team, pods: Iterable[PodTruth]) -> None:
-    """Let the practice GitLab know the jobs of these pods, as their runner would have."""
+def tell(gitlab_url: str, team: Team, pods: Iterable[PodTruth], *, runner: int | None = None) -> None:
+    """Let the practice GitLab know the jobs of these pods, as their runner (its id) would have."""
     jobs = {pod.job_id: pod for pod in pods}
     retried = {pod.retry_of for pod in jobs.values()}
     told = [
@@ -143,7 +145,7 @@ def tell(gitlab_url: str, team: Team, pods: Iterable[PodTruth]) -> None:
         for pod in jobs.values()
     ]
     projects = [{"id": project.id, "path": project.path} for project in team.projects]
-    body = msgspec.json.encode({"projects": projects, "jobs": told})
+    body = msgspec.json.encode({"projects": projects, "jobs": told, "runner": runner})
     request = urllib.request.Request(f"{gitlab_url}/-/sandbox/finished-jobs", body, method="POST")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

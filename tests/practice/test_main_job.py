@@ -38,7 +38,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(cluster: PracticeCluster, executed: Path) -> list[Executed]:
     """The main job, run once for this module."""
-    return main_job(cluster, executed)
+    return main_job(cluster.card, executed)
 
 
 def test_every_notebook_ends_green(rows: list[Executed]) -> None:
