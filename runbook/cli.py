@@ -88,7 +88,12 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     jobs.add_argument("--traces", action="store_true", help="read the traces of jobs that no pod names")
     eci = sources.add_parser("eci", help="what ECI still knows of instances: within an hour", allow_abbrev=False)
     eci.add_argument("--all-namespaces", action="store_true", help="for runners that make a namespace for each job")
-    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs), (eci, _import_eci)):
+    used = sources.add_parser("used", help="CPU and memory that pods really used", allow_abbrev=False)
+    used.add_argument("--since", metavar="MOMENT", default="7d", help="pods that ended after it: 7d (default), 12h, …")
+    used.add_argument(
+        "--source", dest="measured_by", choices=("job", "eci", "prometheus"), help="default: as the card says"
+    )
+    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs), (eci, _import_eci), (used, _import_used)):
         source.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
         source.add_argument("--dry-run", action="store_true", help="show the report, write nothing")
         source.set_defaults(run=run, parser=source)
@@ -170,6 +175,25 @@ def _history(options: argparse.Namespace) -> int:
     history = store.open_store(Settings.load(options.cluster))
     print(overview.of(history, first=options.first, last=options.last))
     return 0
+
+
+def _import_used(options: argparse.Namespace) -> int:
+    from runbook.clients import connect
+    from runbook.history import imports, store, used, used_imports
+    from runbook.settings import Settings
+
+    settings, now = Settings.load(options.cluster), connect.clock().now()
+    source = options.measured_by or settings.cost.used.source
+    report = used_imports.measure(
+        store.open_store(settings),
+        used.open_store(settings),
+        used_imports.source_of(settings, source, now=now),
+        source=source,
+        since=imports.moment(options.since, now, where="--since"),
+        dry_run=options.dry_run,
+    )
+    print(report)
+    return 0 if report.ok else 1
 
 
 def _collect_options(parser: argparse.ArgumentParser) -> None:
