@@ -311,7 +311,7 @@ def _notes(now: _Days, then: _Days, limit: float | None) -> tuple[str, ...]:
         few = f"{now.sum('unpriced'):,.0f}"
         notes.append(
             say(
-                en=f"{few} pods have no known cost: they are not in the spend.",
+                en=f"Pods whose cost is not known, and that are not in the spend: {few}.",
                 zh=f"{few} 个 Pod 成本未知，未计入支出。",
             )
         )
@@ -319,7 +319,7 @@ def _notes(now: _Days, then: _Days, limit: float | None) -> tuple[str, ...]:
         few = f"{now.sum('unknown'):,.0f}"
         notes.append(
             say(
-                en=f"{few} pipelines have a job without a verdict: no success is counted.",
+                en=f"Pipelines with a job of which GitLab said nothing, which count as no success: {few}.",
                 zh=f"{few} 条流水线有作业状态未知，不计为成功。",
             )
         )
