@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Language = Literal["en", "zh"]
 
+UNITS = {"pods": "个 Pod", "jobs": "个作业", "runs": "次运行", "pipelines": "条流水线"}
+"""What is counted, and how Chinese counts it."""
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -70,6 +73,11 @@ class Scope:
         sign = "−" if amount < 0 else ""
         return f"{sign}{self.currency} {abs(amount):,.{digits}f}"
 
+    def counted(self, number: int, unit: str = "pods") -> str:
+        """`1 pod`, `1,234 pods`; units other than those of UNITS are as they are."""
+        english = unit[:-1] if number == 1 and unit.endswith("s") else unit
+        return f"{number:,} {self.text(en=english, zh=UNITS.get(unit, unit))}"
+
     @property
     def window(self) -> str:
         """`2026-11-01 to 2026-11-30`, or the one day."""
@@ -100,9 +108,7 @@ class Answer:
     @property
     def subtitle(self) -> str:
         """`n = 1,234 pods, 2026-11-01 to 2026-11-30`."""
-        units = {"pods": "个 Pod", "jobs": "个作业", "runs": "次运行", "pipelines": "条流水线"}
-        unit = self.scope.text(en=self.unit, zh=units.get(self.unit, self.unit))
-        return f"n = {self.n:,} {unit}, {self.scope.window}"
+        return f"n = {self.scope.counted(self.n, self.unit)}, {self.scope.window}"
 
     @property
     def footer(self) -> str:
