@@ -1,4 +1,4 @@
-"""Does spot pay? What it saved, what its interruptions cost, from which price on it stops to pay, and what the market said.
+"""Does spot pay? What it saved each project, what its interruptions and fallbacks took away from that, and what is left.
 
 Everything is held against the vCPU and memory price of ECI that a team would pay without spot, never against the list price of
 the ECS type that a spot instance is matched to: that one is dearer, and a discount on it is not yet a saving. A spot pod whose
@@ -12,49 +12,11 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from runbook.answer import Answer, Scope
+from runbook.cost import spot_pods
 from runbook.cost.collected import collected, count
-from runbook.cost.priced import Problem
-from runbook.eci.endings import End
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PROTECTED_SECONDS = 3600
-"""The first hour of a spot instance, in which ECI documents no reclaim by price or stock (its default protection)."""
-
-# -- what every question here starts from -----------------------------------------------------------------------------
-
-
-def _marked(pods: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """The pods that got an instance, with `is_spot`, `fell_back`, `taken`, and the interval `low` to `high` of their cost."""
-    taken = nw.col("ended").fill_null("") == End.RECLAIMED.value
-    return (
-        pods.filter(nw.col("problem").fill_null("") != Problem.NO_INSTANCE.value)
-        .with_columns(
-            taken.alias("taken"),
-            (nw.col("spot").fill_null(False) | taken).alias("is_spot"),
-            (nw.col("spot_requested").fill_null(False) & ~nw.col("spot").fill_null(True) & ~taken).alias("fell_back"),
-            nw.coalesce("effective_cost", "cost_low").alias("low"),
-            nw.coalesce("effective_cost", "cost_high").alias("high"),
-        )
-        .with_columns((~nw.col("low").is_null() & ~nw.col("high").is_null()).alias("has_cost"))
-    )
-
-
-def _where(condition: nw.Expr, value: nw.Expr) -> nw.Expr:
-    """The sum of `value` over the rows that meet the condition; 0.0 where none does."""
-    return nw.when(condition).then(value).otherwise(nw.lit(0.0)).sum()
-
-
-def _pods(number: int) -> str:
-    return f"{number:,} pod{'s' * (number != 1)}"
-
-
-def _spot_pods(number: int) -> str:
-    return f"{number:,} spot pod{'s' * (number != 1)}"
-
-
-# -- the ledger -------------------------------------------------------------------------------------------------------
 
 _COUNTED = ("as_interval", "unpriced", "false_green", "repeats", "fallback_pods")
 _REPEATS = ("repeats", "repeats_low", "repeats_high")
@@ -72,7 +34,7 @@ def ledger(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     The table has a row a project, the largest net first: `project`, counts, `spot_hours`, `on_demand` (of the pods in *gross*)
     and money as `…_low` and `…_high`, which are equal where every cost is known.
     """
-    marked = _marked(pods)
+    marked = spot_pods.marked(pods)
     table = _by_project(marked, scope)
     if not len(table):
         table = table.reindex(columns=_LEDGER)
@@ -109,20 +71,20 @@ def _by_project(marked: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
         .group_by("project_path")
         .agg(
             count(spot).alias("spot_pods"),
-            (_where(spot, nw.col("seconds").fill_null(0.0)) / 3600).alias("spot_hours"),
-            _where(compared, on_demand).alias("on_demand"),
-            _where(compared, on_demand - nw.col("high")).alias("gross_low"),
-            _where(compared, on_demand - nw.col("low")).alias("gross_high"),
+            (spot_pods.sum_where(spot, nw.col("seconds").fill_null(0.0)) / 3600).alias("spot_hours"),
+            spot_pods.sum_where(compared, on_demand).alias("on_demand"),
+            spot_pods.sum_where(compared, on_demand - nw.col("high")).alias("gross_low"),
+            spot_pods.sum_where(compared, on_demand - nw.col("low")).alias("gross_high"),
             count(taken).alias("reclaimed"),
             count(taken & nw.col("false_green").fill_null(False)).alias("false_green"),
-            _where(lost, nw.col("low")).alias("rework_low"),
-            _where(lost, nw.col("high")).alias("rework_high"),
+            spot_pods.sum_where(lost, nw.col("low")).alias("rework_low"),
+            spot_pods.sum_where(lost, nw.col("high")).alias("rework_high"),
             count(nw.col("fell_back")).alias("fallback_pods"),
-            _where(nw.col("fell_back") & (above > 0), above).alias("fallback"),
-            _where(nw.col("fell_back") & ~on_demand.is_null(), on_demand).alias("fallback_on_demand"),
+            spot_pods.sum_where(nw.col("fell_back") & (above > 0), above).alias("fallback"),
+            spot_pods.sum_where(nw.col("fell_back") & ~on_demand.is_null(), on_demand).alias("fallback_on_demand"),
             count(as_interval).alias("as_interval"),
-            _where(as_interval, nw.col("low")).alias("interval_low"),
-            _where(as_interval, nw.col("high")).alias("interval_high"),
+            spot_pods.sum_where(as_interval, nw.col("low")).alias("interval_low"),
+            spot_pods.sum_where(as_interval, nw.col("high")).alias("interval_high"),
             count(spot & ~compared & ~lost).alias("unpriced"),
         ),
         by=["project_path"],
@@ -166,12 +128,6 @@ def _unstated(pods: nw.LazyFrame[Any]) -> pd.Series:
     return found.fillna(0).iloc[0]
 
 
-def span(scope: Scope, low: float, high: float) -> str:
-    """`CNY 12.00`, or `CNY 12.00 to CNY 14.00` where it is an interval that shows."""
-    first, last = scope.money(low), scope.money(high)
-    return first if first == last else scope.text(en=f"{first} to {last}", zh=f"{first} 至 {last}")
-
-
 def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
     if totals is None:
         return scope.text(
@@ -180,21 +136,21 @@ def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
     if not totals["spot_pods"]:
         asked = int(totals["fallback_pods"])
         return scope.text(
-            en=f"{_pods(asked)} asked for spot and none got it: nothing was saved.",
+            en=f"{spot_pods.counted(asked, 'pod')} asked for spot and none got it: nothing was saved.",
             zh=f"{asked:,} 个 Pod 申请了抢占式实例，均未获得：没有节省。",
         )
     parts = scope.text(
-        en=f"gross {span(scope, totals['gross_low'], totals['gross_high'])}, minus"
-        f" {span(scope, totals['rework_low'], totals['rework_high'])} for {_pods(int(totals['reclaimed']))} taken away,"
+        en=f"gross {spot_pods.span(scope, totals['gross_low'], totals['gross_high'])}, minus"
+        f" {spot_pods.span(scope, totals['rework_low'], totals['rework_high'])} for {spot_pods.counted(int(totals['reclaimed']), 'pod')} taken away,"
         f" minus {scope.money(totals['fallback'])} for falling back",
-        zh=f"毛节省 {span(scope, totals['gross_low'], totals['gross_high'])}，减去 {int(totals['reclaimed']):,} 个被回收 Pod"
-        f" 的 {span(scope, totals['rework_low'], totals['rework_high'])}，减去回退多付的 {scope.money(totals['fallback'])}",
+        zh=f"毛节省 {spot_pods.span(scope, totals['gross_low'], totals['gross_high'])}，减去 {int(totals['reclaimed']):,} 个被回收 Pod"
+        f" 的 {spot_pods.span(scope, totals['rework_low'], totals['rework_high'])}，减去回退多付的 {scope.money(totals['fallback'])}",
     )
     low, high, work = totals["net_low"], totals["net_high"], totals["on_demand"]
     if high < 0:
         return scope.text(
-            en=f"Spot cost {span(scope, -high, -low)} more than ECI's vCPU and memory price would have: {parts}.",
-            zh=f"抢占式实例比按 vCPU 和内存计费多花了 {span(scope, -high, -low)}：{parts}。",
+            en=f"Spot cost {spot_pods.span(scope, -high, -low)} more than ECI's vCPU and memory price would have: {parts}.",
+            zh=f"抢占式实例比按 vCPU 和内存计费多花了 {spot_pods.span(scope, -high, -low)}：{parts}。",
         )
     first, last = (
         f"{'−' * (round(100 * end / (work or 1)) < 0)}{abs(100 * end / (work or 1)):.0f}" for end in (low, high)
@@ -205,26 +161,26 @@ def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
         zh=f"，为不用抢占式实例时费用的 {share} %" if work else "",
     )
     return scope.text(
-        en=f"Spot saved {span(scope, low, high)} net{of}: {parts}.",
-        zh=f"抢占式实例净节省 {span(scope, low, high)}{of}：{parts}。",
+        en=f"Spot saved {spot_pods.span(scope, low, high)} net{of}: {parts}.",
+        zh=f"抢占式实例净节省 {spot_pods.span(scope, low, high)}{of}：{parts}。",
     )
 
 
 def _ledger_notes(totals: pd.Series | None, unstated: pd.Series, scope: Scope) -> tuple[str, ...]:
     """What the ledger assumes and leaves out, as far as it did."""
     found = {name: 0 if totals is None else int(totals[name]) for name in _COUNTED}
-    found |= {name: int(number) for name, number in unstated.items()}
+    found |= {str(name): int(number) for name, number in unstated.items()}
     money = {name: "" for name in ("interval", "repeats", "missed")}
     if totals is not None:
-        money = {name: span(scope, totals[f"{name}_low"], totals[f"{name}_high"]) for name in money}
+        money = {name: spot_pods.span(scope, totals[f"{name}_low"], totals[f"{name}_high"]) for name in money}
     texts = {
         "as_interval": (
-            f"The cost of {_spot_pods(found['as_interval'])} is not known exactly (ECS type or market price unknown): together"
+            f"The cost of {spot_pods.counted(found['as_interval'])} is not known exactly (ECS type or market price unknown): together"
             f" {money['interval']}, and the net is an interval for it.",
             f"{found['as_interval']:,} 个抢占式 Pod 的 ECS 规格或市场价未知，费用合计 {money['interval']}，净节省因此是区间。",
         ),
         "unpriced": (
-            f"Of {_spot_pods(found['unpriced'])} nobody knows the cost, or what to compare it with: left out of the money.",
+            f"Of {spot_pods.counted(found['unpriced'])} nobody knows the cost, or what to compare it with: left out of the money.",
             f"{found['unpriced']:,} 个抢占式 Pod 没有已知费用或可比价格，未计入金额。",
         ),
         "false_green": (
@@ -233,23 +189,23 @@ def _ledger_notes(totals: pd.Series | None, unstated: pd.Series, scope: Scope) -
             f"被回收的作业中有 {found['false_green']:,} 个被 GitLab 判为成功：无法证明脚本已执行完，计为返工。",
         ),
         "repeats": (
-            f"{_pods(found['repeats'])} ({money['repeats']}) ran jobs again whose pod was taken away: shown, not subtracted. The"
+            f"{spot_pods.counted(found['repeats'], 'pod')} ({money['repeats']}) ran jobs again whose pod was taken away: shown, not subtracted. The"
             " lost pod is charged already, and without spot the job would have run once too.",
             f"{found['repeats']:,} 个 Pod（{money['repeats']}）重跑了被回收的作业：仅列出，不再扣减；被回收的 Pod 已计入返工，"
             "不用抢占式实例时该作业也要运行一次。",
         ),
         "fallback_pods": (
-            f"{_pods(found['fallback_pods'])} asked for spot and got pay-as-you-go: at the discount of the others they would have"
+            f"{spot_pods.counted(found['fallback_pods'], 'pod')} asked for spot and got pay-as-you-go: at the discount of the others they would have"
             f" saved {money['missed']}, a chance missed and not part of the net.",
             f"{found['fallback_pods']:,} 个 Pod 申请抢占式实例但按量付费：按其余 Pod 的折扣本可节省 {money['missed']}，"
             "属于错失的机会，不计入净节省。",
         ),
         "spot": (
-            f"Of {_pods(found['spot'])} nobody knows whether they were spot: not counted as such.",
+            f"Of {spot_pods.counted(found['spot'], 'pod')} nobody knows whether they were spot: not counted as such.",
             f"{found['spot']:,} 个 Pod 不知是否为抢占式：未计入。",
         ),
         "requested": (
-            f"Of {_pods(found['requested'])} without spot nobody knows whether it was asked for: a fallback among them is not seen.",
+            f"Of {spot_pods.counted(found['requested'], 'pod')} without spot nobody knows whether it was asked for: a fallback among them is not seen.",
             f"{found['requested']:,} 个非抢占式 Pod 不知是否申请过：其中的回退无法识别。",
         ),
     }
