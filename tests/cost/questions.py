@@ -11,6 +11,7 @@ import pickle
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ import narwhals as nw
 
 from runbook import cost
 from runbook.answer import Answer, Scope
+from tests.cost.charge_lines import of_pods
 from tests.cost.priced_pods import SCOPE
+from tests.cost.varied_pods import varied
 
 Question = Callable[..., Answer]
 
-FURTHER: Mapping[str, Mapping[str, Any]] = {}
+_LINES, _BILL = of_pods(varied(2000))
+
+FURTHER: Mapping[str, Mapping[str, Any]] = {
+    "reconcile.by_day": {"lines": _LINES, "bill": _BILL, "now": datetime(2026, 12, 2, tzinfo=UTC)},
+}
 """What a question needs beside pods and scope, by `module.function`."""
 
 
