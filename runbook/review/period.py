@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from runbook.cost.savings_plans import Coverage
 
-BATCH = 250_000
+BATCH = 100_000
 """Records that are priced at a time."""
 
 SLACK = timedelta(days=2)
@@ -181,8 +181,14 @@ def _records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Ta
 
     schema = pa.schema([arrow_schema().field(name) for name in pricing.NEEDED])
     found = history.scan(list(pricing.NEEDED), first=scope.before.first - SLACK, last=scope.last + timedelta(days=1))
-    for batch in found.filter(_of(settings)).to_arrow_reader(BATCH):
-        yield pa.Table.from_batches([batch]).cast(schema)
+    gathered: list[pa.RecordBatch] = []
+    for batch in found.filter(_of(settings)).to_arrow_reader(BATCH):  # a batch ends with its day file
+        gathered.append(batch)
+        if sum(one.num_rows for one in gathered) >= BATCH:
+            yield pa.Table.from_batches(gathered).cast(schema)
+            gathered = []
+    if gathered:
+        yield pa.Table.from_batches(gathered).cast(schema)
 
 
 def _coverage(settings: Settings, history: Store, book: PriceBook, scope: Scope) -> Coverage | None:
