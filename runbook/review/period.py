@@ -156,8 +156,9 @@ def _day(text: str, name: str) -> date | None:
 
 
 def _newest(history: Store, settings: Settings) -> date | None:
-    """The last local day on which a pod was created."""
-    ((newest,),) = history.scan(["created_at", "cluster"]).filter(_of(settings)).aggregate("max(created_at)").fetchall()
+    """The last local day of a pod: on which its billing began, or it was created."""
+    found = history.scan(["created_at", "billing_start_at", "cluster"]).filter(_of(settings))
+    ((newest,),) = found.aggregate("max(coalesce(billing_start_at, created_at))").fetchall()
     return newest.astimezone(ZoneInfo(settings.cost.timezone)).date() if isinstance(newest, datetime) else None
 
 
