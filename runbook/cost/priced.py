@@ -109,11 +109,23 @@ COLUMNS: tuple[Column, ...] = (
     Column("cost_low", "double", "the least it can have cost; equals `effective_cost` where that is known"),
     Column("cost_high", "double", "the most it can have cost"),
     Column("problem", "string", "a Problem, where the cost is not exact or not known; null for most pods"),
+    Column(
+        "build_vcpu",
+        "double",
+        "vCPU that the build container asks for: the part of `requested_vcpu` that is the job's own",
+    ),
+    Column("build_memory_gib", "double", "GiB of memory that the build container asks for"),
+    Column(
+        "asked_by", "string", "`limit` or `request`: what of its containers ECI adds up; null where they name neither"
+    ),
     Column("used_vcpu_mean", "double", "vCPU used, mean over its samples; null where nobody measured"),
     Column("used_vcpu_peak", "double", "vCPU used, the highest sample"),
     Column("used_memory_mean_gib", "double", "GiB of memory used, mean over its samples"),
     Column("used_memory_peak_gib", "double", "GiB of memory used, the highest sample or the cgroup's own peak"),
     Column("used_samples", "int64", "how many samples the used columns rest on"),
+    Column(
+        "used_source", "string", "who measured: `eci` and `prometheus` the whole pod, `job` its build container alone"
+    ),
 )
 
 

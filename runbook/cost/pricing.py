@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from runbook.cost import build_size
 from runbook.cost.pieces import DAY, HOUR, SECOND, Pieces, Real, Whole, cut, on_market
 from runbook.cost.priced import COSTLESS, RECORDED, Problem, schema
 from runbook.cost.savings_plans import Coverage
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
 
 Flags = npt.NDArray[np.bool_]
 
-NEEDED = (*RECORDED, "observed_at", "billing_start_known", "finished_known")
+NEEDED = (*RECORDED, "observed_at", "billing_start_known", "finished_known", "containers")
 """Columns of the pod record that pricing reads."""
 
-USED = ("used_vcpu_mean", "used_vcpu_peak", "used_memory_mean_gib", "used_memory_peak_gib", "used_samples")
+USED = (
+    "used_vcpu_mean", "used_vcpu_peak", "used_memory_mean_gib", "used_memory_peak_gib", "used_samples", "used_source",
+)  # fmt: skip
 
 _NEVER = -(2**62)
 _ITEMS = tuple(Item)
@@ -306,6 +309,7 @@ class _Batch:
         names = [*(one.value for one in _ORDER), None]
         columns["problem"] = pa.array(names, pa.string()).take(pa.array(self.problem))
         columns |= self._sizes()
+        columns |= build_size.columns(self.records)
         fields = schema()
         for name in USED:
             columns[name] = used[name] if used is not None else pa.nulls(self.n, fields.field(name).type)

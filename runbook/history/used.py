@@ -170,12 +170,13 @@ COLUMNS = {
     "used_memory_mean_gib": "memory_mean_gib",
     "used_memory_peak_gib": "memory_peak_gib",
     "used_samples": "samples",
+    "used_source": "source",
 }
 """Used columns of the priced frame, and the columns here that they are."""
 
 
 def columns_for(records: pa.Table, used: pa.Table) -> pa.Table:
-    """The five used columns, a row for each row of `records`, in its order; null where nobody measured, and `used_samples` 0.
+    """The used columns, a row for each row of `records`, in its order; null where nobody measured, and `used_samples` 0.
 
     `records` has `cluster`, `pod_uid` and `instance_id`; `job_id` and `running_at` where a job's measure may have been kept
     under another pod's UID. A pod is found by its UID, else by its instance, else by its job: the pod of it that ran last.
