@@ -81,6 +81,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("week", "date", "the Monday on or before `day`"),
     Column("hour", "int64", "local hour of `billing_start_at`, 0 to 23"),
     Column("seconds", "double", "seconds from the start of billing to its end; null where not known"),
+    Column(
+        "schedule_seconds", "double", "seconds from the pod's creation to the start of billing; null where not known"
+    ),
+    Column("pull_seconds", "double", "from there until the last image was there"),
+    Column("prepare_seconds", "double", "from there until the first container ran"),
+    Column(
+        "run_seconds", "double", "from there to the end of billing. Where a clock was wrong, all four may be negative"
+    ),
     Column("list_cost", "double", "FOCUS ListCost: by the list price of what is billed (spot: of its ECS type)"),
     Column(
         "contracted_cost", "double", "FOCUS ContractedCost: after contracted discounts, at the market price for spot"
@@ -140,6 +148,14 @@ def schema() -> pa.Schema:
     }  # fmt: skip
     return pa.schema([(column.name, types[column.type]) for column in COLUMNS])
 
+
+PHASES = {
+    "schedule_seconds": ("created_at", "billing_start_at"),
+    "pull_seconds": ("billing_start_at", "pulled_at"),
+    "prepare_seconds": ("pulled_at", "running_at"),
+    "run_seconds": ("running_at", "finished_at"),
+}
+"""The moments that a phase lies between: engines do not agree on how moments are subtracted, so it is done once."""
 
 RECORDED = tuple(column.name for column in COLUMNS if column.recorded)
 """Columns of the pod record that the frame takes over."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from runbook.cost import build_size
 from runbook.cost.pieces import DAY, HOUR, SECOND, Pieces, Real, Whole, cut, on_market
-from runbook.cost.priced import COSTLESS, RECORDED, Problem, schema
+from runbook.cost.priced import COSTLESS, PHASES, RECORDED, Problem, schema
 from runbook.cost.savings_plans import Coverage
 from runbook.eci import charges, specs
 from runbook.eci.charges import CHINA, Item, Shape, Unpriced
@@ -305,7 +305,7 @@ class _Batch:
         totals["seconds"][self.problem == _ORDER.index(Problem.NO_INSTANCE)] = 0.0
         columns: dict[str, Any] = {name: self.records[name] for name in RECORDED}
         columns |= {name: pa.array(values, mask=np.isnan(values)) for name, values in totals.items()}
-        columns |= self._days()
+        columns |= self._days() | self._phases()
         names = [*(one.value for one in _ORDER), None]
         columns["problem"] = pa.array(names, pa.string()).take(pa.array(self.problem))
         columns |= self._sizes()
@@ -338,6 +338,16 @@ class _Batch:
         weekday = pc.day_of_week(local)
         hour = pc.hour(pc.local_timestamp(begun.cast(pa.timestamp("us", tz=self.terms.timezone))))
         return {"day": day, "week": pc.subtract(number, weekday).cast(pa.int32()).cast(pa.date32()), "hour": hour}
+
+    def _phases(self) -> dict[str, Any]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        moments = {name: self.records[name].cast(pa.int64()) for pair in PHASES.values() for name in pair}
+        return {
+            name: pc.divide(pc.subtract(moments[end], moments[start]).cast(pa.float64()), float(SECOND))
+            for name, (start, end) in PHASES.items()
+        }
 
     def _interval(self, cost: Real) -> tuple[Real, Real]:
         """The least and the most that each pod can have cost."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.cost.varied_pods import varied
 
 from runbook.clients.engine import DuckDB, engine
 from runbook.cost import priced
 from runbook.cost.collected import collected
 from runbook.errors import SettingsError
 from runbook.settings import Settings
+from tests.cost.varied_pods import varied
 
 CARD = {
     "name": "practice",

@@ -37,6 +37,10 @@ def pod(number: int = 1, **values: Any) -> dict[str, Any]:
         "vcpu_cost": None if cost is None else cost * 0.8, "memory_cost": None if cost is None else cost * 0.2,
         "cost_low": cost, "cost_high": cost, "used_samples": 0,
     }  # fmt: skip
+    row |= values
+    for phase, (begin, end) in priced.PHASES.items():
+        if row[begin] is not None and row[end] is not None:
+            row[phase] = (row[end] - row[begin]).total_seconds()
     return row | values
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import narwhals as nw
 import pandas as pd
-from tests.cost.priced_pods import frame, pod
 
 from runbook.cost.collected import collected, count
+from tests.cost.priced_pods import frame, pod
 
 PODS = frame(pod(1), pod(2, spot=True, effective_cost=None), pod(3, project_path=None, spot=None))
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
-from sandbox.once import installed, pip_install
 
 from runbook.answer import Answer
 from runbook.clients.engine import DuckDB
 from runbook.cost import priced
 from runbook.settings import ROOT
+from sandbox.once import installed, pip_install
 from tests.cost.priced_pods import frame, pod
 from tests.cost.questions import FURTHER, answered, questions
 from tests.cost.varied_pods import varied

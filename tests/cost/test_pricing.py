@@ -291,3 +291,12 @@ def test_days_and_weeks_are_those_of_the_cards_zone() -> None:
     assert (row["day"], row["week"], row["hour"]) == (date(2026, 11, 2), date(2026, 11, 2), 2)
     row = one(terms=Cost(timezone="UTC"), billing_start_at=sunday, finished_at=sunday + timedelta(minutes=1))
     assert (row["day"], row["week"], row["hour"]) == (date(2026, 11, 1), date(2026, 10, 26), 18)
+
+
+def test_phases_are_seconds_between_moments() -> None:
+    """Schedule, pull, prepare and run lie between the record's moments; a phase without one of its moments is not known."""
+    moments = {"pulled_at": NOON + timedelta(seconds=20), "running_at": NOON + timedelta(seconds=21)}
+    row = one(**moments)
+    assert [row[f"{name}_seconds"] for name in ("schedule", "pull", "prepare", "run")] == [5, 20, 1, 579]
+    row = one(**moments | {"pulled_at": None})
+    assert [row[f"{name}_seconds"] for name in ("schedule", "pull", "prepare", "run")] == [5, None, None, 579]

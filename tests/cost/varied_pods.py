@@ -64,16 +64,20 @@ def _odd(rng: np.random.Generator, values: dict[str, Any]) -> dict[str, Any]:
         case 0:
             return unknown | {"problem": Problem.NO_PRICE.value}
         case 1:
-            return unknown | {"problem": Problem.NO_END.value, "seconds": None, "finished_at": None, "deleted_at": None}
+            open_end = dict.fromkeys(("seconds", "finished_at", "deleted_at", "run_seconds"))
+            return unknown | open_end | {"problem": Problem.NO_END.value}
         case 2:
-            return unknown | {"problem": Problem.NEGATIVE_DURATION.value, "finished_at": start - timedelta(seconds=9)}
+            backwards = {"finished_at": start - timedelta(seconds=9), "run_seconds": -40.0, "seconds": None}
+            return unknown | backwards | {"problem": Problem.NEGATIVE_DURATION.value}
         case 3:
             moments = ("billing_start_at", "pulled_at", "running_at", "finished_at")
-            never = dict.fromkeys((*moments, "hour", "instance_id", "billed_vcpu", "billed_memory_gib"))
+            billed = ("hour", "instance_id", "billed_vcpu", "billed_memory_gib")
+            never = dict.fromkeys((*moments, *priced.PHASES, *billed))
             return never | none | {"problem": Problem.NO_INSTANCE.value, "seconds": 0.0, "ended": "no_stock"}
         case 4:
             return {"ended": "reclaimed", "spot": True, "false_green": values["job_status"] == "success"}
         case 5:
-            return {"image_cache_hit": None, "pulled_at": None, "job_queued_seconds": None}
+            unseen = ("image_cache_hit", "pulled_at", "pull_seconds", "prepare_seconds", "job_queued_seconds")
+            return dict.fromkeys(unseen)
         case _:
             return {}
