@@ -26,6 +26,7 @@ class Cause(StrEnum):
     OTHER_ACCOUNT = "bill of another account"
     NOT_IN_HISTORY = "not in the history"
     NOT_YET = "not on the bill yet"
+    MISSING_DAY = "day missing from the bill"
     NOT_ON_BILL = "not on the bill"
     UNKNOWN_TYPE = "unknown ECS type"
     NO_TIMES = "start or end unknown"
@@ -40,6 +41,10 @@ class Cause(StrEnum):
     DISCOUNT = "discount not in the card"
     LIST_PRICE = "another list price"
     UNEXPLAINED = "not explained"
+
+
+PENDING = (Cause.NOT_YET, Cause.MISSING_DAY)
+"""Nothing of that day is on the bill: such days are no part of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,15 @@ READINGS = {
     Cause.NOT_YET: Reading(
         "尚未出账", "Bills come 24 to 48 hours late: ask again.", "账单延迟 24 至 48 小时：稍后再取。"
     ),
+    Cause.MISSING_DAY: Reading(
+        "账单缺少该日期",
+        "The bill has nothing of ECI for that day, but for later ones: fetch or export it again with that day.",
+        "账单缺少该日期的 ECI 数据：请重新获取或导出。",
+    ),
     Cause.NOT_ON_BILL: Reading(
         "账单中没有",
-        "The bill has later days, but not this instance: a start that failed is free; else ask the vendor.",
-        "账单已有更晚的日期但没有该实例：启动失败不计费，否则请咨询厂商。",
+        "The bill has that day, but not this instance: a start that failed is free; else ask the vendor.",
+        "账单有该日期但没有该实例：启动失败不计费，否则请咨询厂商。",
     ),
     Cause.UNKNOWN_TYPE: Reading(
         "ECS 规格未知",
@@ -161,6 +171,7 @@ def cause(last: date | None, *, elsewhere: bool) -> nw.Expr:
         (Cause.AGREES, ~on_bill & (gap <= digits)),
         (Cause.NOT_YET, ~on_bill & late),
         (Cause.OTHER_ACCOUNT, nw.lit(elsewhere)),
+        (Cause.MISSING_DAY, ~nw.col("day_on_bill")),
         (Cause.NOT_ON_BILL, ~on_bill),
         (Cause.NOT_IN_HISTORY, ~modelled & nw.col("pods").is_null()),
         *((one, ~modelled & problem.is_in([each.value for each in some])) for one, some in _OF_PROBLEM.items()),
