@@ -72,7 +72,7 @@ class News:
         for change in self.fresh.spot:
             by_type.setdefault(change.instance_type, []).append(change)
         return {
-            kind: f"{len(changes):,} changes in {', '.join(sorted({one.zone for one in changes}))}: "
+            kind: f"{len(changes):,} change{'s' if len(changes) > 1 else ''} in {', '.join(sorted({one.zone for one in changes}))}: "
             f"{min(one.price for one in changes):f} to {max(one.price for one in changes):f} {changes[0].currency} an hour"
             for kind, changes in by_type.items()
         }
@@ -96,20 +96,26 @@ class News:
 
 
 def compare(said: Said, book: PriceBook, archived: Rows) -> News:
-    """What the APIs said, beside the price book of the same days. Fresh is what the book does not hold, or holds otherwise."""
+    """What the APIs said, beside the price book of the same days.
+
+    Fresh is what the book does not hold, or holds otherwise. Prices in another currency than the site's are not kept.
+    """
     items = [(row, _item_line(row, book)) for row in said.rows.items]
     ecs = _ecs_lines(said.rows.ecs, book)
     fresh_spot = tuple(
         one
         for one in said.rows.spot
-        if not (held := book.spot_price(one.region, one.zone, one.instance_type, one.at)) or held.price != one.price
+        if one.currency == book.currency
+        and (not (held := book.spot_price(one.region, one.zone, one.instance_type, one.at)) or held.price != one.price)
     )
-    longer = tuple(one for one in said.rows.asked if _extends(one, archived.asked_until(one.region, one.instance_type)))
+    foreign = {one.instance_type for one in said.rows.spot if one.currency != book.currency}
+    asked = tuple(one for one in said.rows.asked if one.instance_type not in foreign)
+    longer = tuple(one for one in asked if _extends(one, archived.asked_until(one.region, one.instance_type)))
     fresh = Rows(
-        tuple(row for row, line in items if not line.same),
-        tuple(row for row, line in ecs if not line.same),
+        tuple(row for row, line in items if not line.same and row.currency == book.currency),
+        tuple(row for row, line in ecs if not line.same and row.currency == book.currency),
         fresh_spot,
-        said.rows.asked if fresh_spot else longer,
+        asked if fresh_spot else longer,
     )
     return News(said, fresh, book, tuple(line for _, line in items), tuple(line for _, line in ecs))
 
@@ -175,7 +181,8 @@ def keep(news: News, archive: Archive, *, dry_run: bool) -> Report:
 
 def _kept(news: News, archive: Archive, dry_run: bool) -> tuple[str, Check]:
     title = "What is new is archived"
-    fresh = f"{news.fresh.prices:,} prices" if news.fresh.prices else "no price, but spot prices that still hold"
+    number = news.fresh.prices
+    fresh = f"{number:,} price{'s' if number > 1 else ''}" if number else "no price, but spot prices that still hold"
     if not news.extends:
         return "nothing new", Check.passed("prices-archived", title, "nothing new: no file was written")
     if dry_run:
