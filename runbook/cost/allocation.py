@@ -98,8 +98,8 @@ def _sentence(scope: Scope, table: pd.DataFrame, worst: pd.DataFrame, total: flo
     where = worst.iloc[0]
     runner, image = (where[name] if isinstance(where[name], str) else "?" for name in ("runner_name", "image"))
     return scope.text(
-        en=f"{mine:.1f} % of the spend is allocated to a project; {count} of {money} ({lost:.1f} %) without one, "
-        f"most of it of runner {runner} with image {image}.",
+        en=f"{mine:.1f} % of the spend is allocated to a project; {count} ({money}, {lost:.1f} %) have none, "
+        f"most of it by runner {runner} with image {image}.",
         zh=f"{mine:.1f} % 的支出已归属到项目；{pods[NOBODY]:,} 个 Pod（{money}，{lost:.1f} %）未归属，主要来自 Runner {runner}，镜像 {image}。",
     )
 

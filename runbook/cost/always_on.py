@@ -202,7 +202,7 @@ def _sentence(table: pd.DataFrame, server: Server, scope: Scope) -> str:
         )
     one = servers.iloc[0]
     ratio = one["cost"] / eci["cost"] if eci["cost"] else math.inf
-    times = f"{ratio:,.1f}" if math.isfinite(ratio) else "∞"
+    times = f"{ratio:,.{1 if ratio < 100 else 0}f}" if math.isfinite(ratio) else "∞"
     return scope.text(
         en=f"{one['label']}, would cost {scope.money(one['cost'])}, {times} times the {scope.money(eci['cost'])} of the pods, "
         f"and be used to {100 * one['used']:.0f} %.",

@@ -53,7 +53,7 @@ def why(
     *rework* is what pods cost whose work was done again or taken away; *rest* is the card's other lines and pods whose size,
     length or price is not known. Parts: `projects` and `jobs`, the same steps for each (they add up to all but other lines).
     """
-    jobs = _jobs(before).join(_jobs(pods), lsuffix="_before", rsuffix="_now", how="outer").fillna(0.0)
+    jobs = _jobs(before).add_suffix("_before").join(_jobs(pods).add_suffix("_now"), how="outer").fillna(0.0)
     effects = _effects(jobs).reset_index()
     others = (
         float(other_costs.by_day(other, days.first, days.last).sum()) for days in (scope.before, scope)
@@ -69,7 +69,7 @@ def why(
         "movers",
         scope.text(en="Why did the spend move?", zh="支出为何变化？"),
         _why_sentence(scope, spend, steps, projects, known=known),
-        _steps(scope, spend, steps) if known or n else _steps(scope, spend, steps).iloc[:0],
+        _steps(scope, spend, steps) if known else _steps(scope, spend, steps).iloc[:0],
         scope,
         n,
         notes=_why_notes(scope, lines_now - lines_before),
