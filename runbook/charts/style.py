@@ -22,6 +22,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -30,6 +31,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from runbook.answer import Answer, Scope
 from runbook.charts import fonts
@@ -49,11 +51,21 @@ Side = Literal["x", "y"]
 
 @dataclass(frozen=True)
 class Label:
-    """A word at a height of the vertical axis, in the colour of what it names."""
+    """A word at a place of one axis, in the colour of what it names."""
 
     at: float
     text: str
     colour: str = INK
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A word beside a point; `clear` is how far it stays from the point, in points."""
+
+    x: float
+    y: float
+    text: str
+    clear: float = 4.0
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -228,11 +240,70 @@ def end_labels(axes: Axes, labels: Sequence[Label]) -> None:
         )  # fmt: skip
 
 
+def labels_above(axes: Axes, labels: Sequence[Label]) -> None:
+    """Name parts of the topmost bar above the axes, moved apart where they would overlap. Call it when the limits are set."""
+    if not labels:
+        return
+    made = _settled(axes)
+    box, point = axes.get_window_extent(), 72 / made.dpi
+    places = [float(axes.transData.transform((label.at, 0))[0] - box.x0) * point for label in labels]
+    widths = [max(width_of(line, TEXT) for line in label.text.split("\n")) + 8 for label in labels]
+    moved = spread(places, widths, -20, float(box.width) * point + 20)
+    for label, at, place in zip(labels, places, moved, strict=True):
+        axes.annotate(
+            label.text, (label.at, 1), xycoords=("data", "axes fraction"), xytext=(place - at, 10),
+            textcoords="offset points", fontsize=TEXT, color=INK, va="bottom", ha="center", linespacing=1.1,
+            arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 0},
+        )  # fmt: skip
+
+
 def label_after(axes: Axes, x: float, y: float, text: str, *, colour: str = INK) -> Text:
     """Text to the right of a point: the end of a bar."""
     return axes.annotate(
         text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=TEXT, color=colour, va="center", ha="left"
     )  # fmt: skip
+
+
+def labels_beside(axes: Axes, spots: Sequence[Spot], *, avoid: Sequence[tuple[float, float]] = ()) -> list[Text]:
+    """Text above, below, right or left of each point, wherever it covers none of the others nor of `avoid`; first come first.
+
+    Where nothing is free the text is left out: the table has it. Call it when the limits are set.
+    """
+    made = _settled(axes)
+    scale = made.dpi / 72
+    taken = []
+    for at_x, at_y, clear in [*((spot.x, spot.y, spot.clear) for spot in spots), *((x, y, 3.0) for x, y in avoid)]:
+        x, y = axes.transData.transform((at_x, at_y))
+        half = clear * scale
+        taken.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
+    written: list[Text] = []
+    for spot in spots:
+        lines = spot.text.split("\n")
+        width, height = max(width_of(line, TEXT) for line in lines), len(lines) * TEXT * 1.2
+        for dx, dy in _around(spot.clear + 2, width, height):
+            x, y = axes.transData.transform((spot.x, spot.y)) + np.array([dx, dy]) * scale
+            box = Bbox.from_bounds(x - width / 2 * scale, y, width * scale, height * scale)
+            if any(box.overlaps(other) for other in taken):
+                continue
+            taken.append(box)
+            written.append(axes.annotate(
+                spot.text, (spot.x, spot.y), xytext=(dx, dy), textcoords="offset points", fontsize=TEXT, color=INK,
+                ha="center", va="bottom", linespacing=1.1, bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            ))  # fmt: skip
+            break
+    return written
+
+
+def _around(far: float, width: float, height: float) -> list[tuple[float, float]]:
+    """Where the middle of the lower edge of a text may be, from the point it names: above, below, beside, at the corners."""
+    side, low = far + width / 2, -far - height
+    beside = [(side, -height / 2), (-side, -height / 2)]
+    return [(0, far), (0, low), *beside, (-side, far), (side, far), (-side, low), (side, low)]
+
+
+def key(axes: Axes, text: str) -> None:
+    """One line above the axes that says what marks mean, where they cannot be named beside themselves."""
+    axes.set_title(text, loc="left", fontsize=TEXT, color=SOFT, pad=8)
 
 
 def labels_inside(axes: Axes, bars: Sequence[Rectangle], texts: Sequence[str]) -> list[Text]:
@@ -248,27 +319,32 @@ def labels_inside(axes: Axes, bars: Sequence[Rectangle], texts: Sequence[str]) -
     return written
 
 
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The places moved apart by as little as possible until neighbours are `gap` from each other, between `low` and `high`.
+def spread(places: Sequence[float], gap: float | Sequence[float], low: float, high: float) -> list[float]:
+    """The places moved apart by as little as possible until neighbours do not touch, between `low` and `high`.
 
-    Order is kept. Where they do not all fit, the gap shrinks.
+    `gap` is the room that each needs, half of it on either side: one number for all, or one for each. Order is kept. Where
+    they do not all fit, everyone gets less.
     """
     if not places:
         return []
-    gap = min(gap, (high - low) / len(places))
+    room = [gap] * len(places) if isinstance(gap, int | float) else list(gap)
+    shrink = min(1.0, (high - low) / (sum(room) or 1.0))
     order = sorted(range(len(places)), key=lambda index: places[index])
+    offsets, end = [], 0.0
+    for index in order:
+        offsets.append(end + room[index] * shrink / 2)
+        end += room[index] * shrink
     groups: list[tuple[float, int]] = []
-    for rank, index in enumerate(order):
-        mean, size = places[index] - rank * gap, 1
+    for offset, index in zip(offsets, order, strict=True):
+        mean, size = places[index] - offset, 1
         while groups and groups[-1][0] > mean:
             before, count = groups.pop()
             mean, size = (before * count + mean * size) / (count + size), count + size
         groups.append((mean, size))
     level = [mean for mean, size in groups for _ in range(size)]
-    most = high - (len(places) - 1) * gap
     moved = [0.0] * len(places)
-    for rank, index in enumerate(order):
-        moved[index] = min(max(level[rank], low), most) + rank * gap
+    for offset, index, mean in zip(offsets, order, level, strict=True):
+        moved[index] = min(max(mean, low), high - end) + offset
     return moved
 
 
@@ -375,23 +451,28 @@ def _freeze(made: Figure) -> None:
 
 
 def _dress(made: Figure) -> None:
-    """Set every text in fonts that have its characters; what none has becomes `?`, and the footer says so."""
-    changed = False
+    """Set every text in fonts that have its characters; one that none has becomes `?`, and the footer says which it was."""
+    replaced: set[str] = set()
     for axes in made.axes:
         for axis in (axes.xaxis, axes.yaxis):
             labels = [label.get_text() for label in axis.get_ticklabels()]
             if [fonts.drawable(label) for label in labels] != labels:
-                axis.set_ticklabels([fonts.drawable(label) for label in labels])
-                changed = True
+                axis.set_ticklabels([_drawable(label, replaced) for label in labels])
     for text in made.findobj(Text):
         _typeset(text)
-        said = text.get_text()
-        if fonts.drawable(said) != said:
-            text.set_text(fonts.drawable(said))
-            changed = True
+        if fonts.drawable(text.get_text()) != text.get_text():
+            text.set_text(_drawable(text.get_text(), replaced))
     footer = next((text for text in made.texts if text.get_gid() == "footer"), None)
-    if changed and footer is not None:
-        footer.set_text(f"{footer.get_text()}. {fonts.MISSING}: no font here has this character; the CSV has it")
+    if replaced and footer is not None:
+        codes = ", ".join(sorted(f"U+{ord(one):04X}" for one in replaced)[:3])
+        footer.set_text(f"{footer.get_text()}; {fonts.MISSING} = {codes}")
+
+
+def _drawable(text: str, replaced: set[str]) -> str:
+    """The text as it can be drawn; what had to go is added to `replaced`."""
+    drawn = fonts.drawable(text)
+    replaced.update(one for one, shown in zip(text, drawn, strict=True) if one != shown)
+    return drawn
 
 
 def _typeset(text: Text) -> None:

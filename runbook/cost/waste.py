@@ -171,7 +171,7 @@ def _waste_sentence(table: pd.DataFrame, scope: Scope) -> str:
     if not total:
         return scope.text(en="No money to split: no pod of this window has a known cost.", zh="没有可拆分的费用：该时段没有已知费用的 Pod。")  # fmt: skip
     shares = {part: float(table[part].sum()) / total for part in PARTS}
-    listed = [part for part in (USED, UNMEASURED, HEADROOM, OVER_ASK, ROUNDING, STARTUP) if shares[part] >= 0.005]
+    listed = [part for part in (USED, HEADROOM, OVER_ASK, UNMEASURED, ROUNDING, STARTUP) if shares[part] >= 0.005]
     if not any(shares[part] for part in (USED, HEADROOM, OVER_ASK)):
         said = scope.text(en="nobody measured what jobs used", zh="没有用量数据")
         listed = [part for part in listed if part != UNMEASURED]
