@@ -106,7 +106,7 @@ Url = Annotated[Text, StringConstraints(pattern=URL_PATTERN)]
 """An address, http:// or https://, or a reference to one."""
 
 
-class _CardLoader(yaml.SafeLoader):
+class CardLoader(yaml.SafeLoader):
     """YAML as SafeLoader reads it, but a key that stands twice in one section is a mistake, not the last one's victory."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -576,7 +576,7 @@ class Settings(_Card):
                 "The cluster card is not UTF-8 text.", where=where, remedy="Save it as UTF-8.", page="#cluster-card"
             ) from None
         try:
-            values = yaml.load(text, Loader=_CardLoader)
+            values = yaml.load(text, Loader=CardLoader)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
             mark = getattr(error, "problem_mark", None)
             at = f", line {mark.line + 1}" if mark else ""
