@@ -31,7 +31,7 @@ from runbook.cost.priced import COSTLESS
 from runbook.eci import charges
 from runbook.eci.prices import PriceBook
 from runbook.errors import SettingsError
-from runbook.history import store, used
+from runbook.history import price_archive, store, used
 from runbook.history.store import Store
 from runbook.report import Check, Report, text_pairs
 from runbook.settings import ROOT, Settings, locate
@@ -106,8 +106,8 @@ def open_period(settings: Settings, first: str = "", last: str = "", *, client: 
     for days that are none, HistoryError where history or prices cannot be read.
     """
     history = store.open_store(settings, client)
-    scope = _scope(settings, history, first, last)
-    book = _book(settings, client)
+    book = price_archive.book(settings, client)
+    scope = _scope(settings, history, book, first, last)
     path = ROOT / "var" / "cost" / settings.name / f"priced-{scope.first}_{scope.last}.parquet"
     covered = _coverage(settings, history, book, scope)
     _write(settings, history, book, covered, scope, path, client)
@@ -127,7 +127,7 @@ def _within(pods: nw.LazyFrame[Any], scope: Scope) -> nw.LazyFrame[Any]:
 # -- which days -------------------------------------------------------------------------------------------------------
 
 
-def _scope(settings: Settings, history: Store, first: str, last: str) -> Scope:
+def _scope(settings: Settings, history: Store, book: PriceBook, first: str, last: str) -> Scope:
     end = _day(last, "last") or _newest(history, settings) or connect.clock().now().date()
     begin = _day(first, "first") or end.replace(day=1)
     if begin > end:
@@ -135,7 +135,6 @@ def _scope(settings: Settings, history: Store, first: str, last: str) -> Scope:
             "The period ends before it begins.", where="parameters first and last", value=f"{begin} to {end}",
             allowed="first not after last",
         )  # fmt: skip
-    book = PriceBook.shipped(settings.site)
     dated = [row.valid_from for row in book.items if row.valid_from <= end]
     cost = settings.cost
     return Scope(settings.name, begin, end, book.currency, max(dated, default=None), cost.language, cost.timezone)
@@ -167,11 +166,6 @@ def _of(settings: Settings) -> str:
 
 
 # -- pricing ----------------------------------------------------------------------------------------------------------
-
-
-def _book(settings: Settings, client: SecretStore | None) -> PriceBook:
-    """What is shipped, and what the card's archive holds."""
-    return PriceBook.shipped(settings.site)
 
 
 def _records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Table]:
