@@ -1,4 +1,4 @@
-"""Every question about cost, found in the rooms of `runbook.cost`: a public function `(pods, scope, …) -> Answer`.
+"""Every question about cost, found in the rooms of `runbook.cost`: a public function of `pods` that returns an Answer.
 
 Run as a program with `MASTER PARQUET RESULT` it answers them all on Spark and pickles what came out.
 """
@@ -11,7 +11,8 @@ import pickle
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,32 @@ import narwhals as nw
 
 from runbook import cost
 from runbook.answer import Answer, Scope
+from runbook.eci.prices import SpotChange
+from runbook.settings import OtherCost
 from tests.cost.charge_lines import of_pods
 from tests.cost.priced_pods import SCOPE
 from tests.cost.varied_pods import varied
 
 Question = Callable[..., Answer]
 
+MIDDLE = date(2026, 11, 15)
+"""Questions that compare with the days before are given the pods before this day for that."""
+
 _LINES, _BILL = of_pods(varied(2000))
+_MARKET = [
+    SpotChange(
+        "cn", "cn-hangzhou", f"cn-hangzhou-{zone}", "CNY", "ecs.c6.large", price, datetime(2026, 11, day, tzinfo=UTC), "made up"
+    )
+    for zone in "ij"
+    for day, price in ((1, Decimal("0.18")), (12, Decimal("0.21")))
+]  # fmt: skip
+
+_CACHES = OtherCost(name="caches", service="image-cache", amount=Decimal("0.05"), per="day", first=date(2026, 1, 1))
 
 FURTHER: Mapping[str, Mapping[str, Any]] = {
     "reconcile.by_day": {"lines": _LINES, "bill": _BILL, "now": datetime(2026, 12, 2, tzinfo=UTC)},
+    "spot_prices.price_paid": {"changes": _MARKET},
+    "startup.image_caches": {"others": [_CACHES]},
 }
 """What a question needs beside pods and scope, by `module.function`."""
 
@@ -39,19 +56,20 @@ def questions() -> dict[str, Question]:
     for module in pkgutil.iter_modules(cost.__path__):
         room = importlib.import_module(f"{cost.__name__}.{module.name}")
         for name, function in inspect.getmembers(room, inspect.isfunction):
-            parameters = list(inspect.signature(function).parameters)
-            if (
-                function.__module__ == room.__name__
-                and not name.startswith("_")
-                and parameters[:2] == ["pods", "scope"]
-            ):
+            asked = inspect.signature(function)
+            answers = function.__module__ == room.__name__ and "Answer" in str(asked.return_annotation)
+            if answers and not name.startswith("_") and "pods" in asked.parameters:
                 found[f"{module.name}.{name}"] = function
     return found
 
 
 def answered(name: str, pods: nw.LazyFrame[Any], scope: Scope = SCOPE) -> Any:
     """The answer to one question, with its further arguments."""
-    return questions()[name](pods, scope, **FURTHER.get(name, {}))
+    question = questions()[name]
+    given = {"pods": pods, "scope": scope, **FURTHER.get(name, {})}
+    if "before" in inspect.signature(question).parameters:
+        given["before"] = pods.filter(nw.col("day") < MIDDLE)
+    return question(**given)
 
 
 def on_spark(master: str, parquet: str) -> dict[str, Any]:
