@@ -15,6 +15,7 @@ the same for the same figure. Text becomes paths, so that a chart looks the same
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -361,8 +363,15 @@ def _settled(axes: Axes) -> Figure:
     made = axes.get_figure(root=True)
     assert made is not None, "axes belong to a figure"
     _dress(made)
-    made.draw_without_rendering()
+    _lay_out(made)
     return made
+
+
+def _lay_out(made: Figure) -> None:
+    """Find the places of all axes, without drawing anything; nothing for a figure that is laid out for good."""
+    engine = made.get_layout_engine()
+    if engine is not None:
+        engine.execute(made)
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -373,6 +382,7 @@ def wrap(text: str, points: float, size: float, *, bold: bool = False) -> str:
     return _wrap(text, points, lambda line: width_of(line, size, bold=bold))
 
 
+@functools.lru_cache(maxsize=4096)
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """How wide a text is, in points."""
     canvas = FigureCanvasAgg(Figure(dpi=72))
@@ -417,13 +427,22 @@ def _breaks(character: str) -> bool:
 def svg(made: Figure) -> bytes:
     """The figure as SVG: the same bytes for the same figure, text as paths, nothing fetched from elsewhere."""
     title = next((text.get_text().replace("\n", " ") for text in made.texts if text.get_gid() == "title"), None)
-    with matplotlib.rc_context({"svg.hashsalt": "runbook", "svg.fonttype": "path"}):
-        return _saved(made, "svg", metadata={"Date": None, "Creator": None, "Title": title})
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "runbook", "svg.fonttype": "path", **_fonts()}):
+        _finish(made)
+        # Not by savefig, which draws everything twice.
+        FigureCanvasSVG(made).print_svg(file, metadata={"Date": None, "Creator": None, "Title": title})  # type: ignore[no-untyped-call]
+        FigureCanvasAgg(made)
+    return file.getvalue()
 
 
 def png(made: Figure, *, dpi: int = 144) -> bytes:
     """The figure as PNG."""
-    return _saved(made, "png", dpi=dpi, metadata={"Software": None})
+    file = io.BytesIO()
+    with matplotlib.rc_context(_fonts()):
+        _finish(made)
+        made.savefig(file, format="png", facecolor=PAPER, dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
 
 
 def words(made: Figure) -> list[str]:
@@ -432,18 +451,15 @@ def words(made: Figure) -> list[str]:
     return [text.get_text() for text in made.findobj(Text) if text.get_text() and text.get_visible()]
 
 
-def _saved(made: Figure, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": list(fonts.families())}):
-        _dress(made)
-        _freeze(made)
-        made.savefig(file, format=format, facecolor=PAPER, **options)
-    return file.getvalue()
+def _fonts() -> Any:
+    """Settings for texts that come into being only while the figure is drawn: ticks."""
+    return {"text.parse_math": False, "font.family": list(fonts.families())}
 
 
-def _freeze(made: Figure) -> None:
+def _finish(made: Figure) -> None:
     """Lay the figure out once and keep that to a tenth of a point: what is left of the last digits depends on earlier figures."""
-    made.draw_without_rendering()
+    _dress(made)
+    _lay_out(made)
     made.set_layout_engine("none")
     for axes in made.axes:
         left, bottom, width, height = axes.get_position().bounds
