@@ -1,0 +1,139 @@
+"""The runs of each job, counted: how often which peak of memory, which peak of CPU, which duration, which size.
+
+A *run* is a pod whose job ran to an end of its own; what was taken away, lost or is still running tells of no whole run. Peaks are
+counted in steps of 1/64 vCPU and GiB, rounded up, so that "more than a rung has" is counted exactly for every rung of the ladder.
+Everything is added up by the engine: a result has as many rows as there are different values, not as there are pods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+
+from runbook.answer import Scope
+from runbook.cost.build_size import AskedBy
+from runbook.cost.collected import collected, count
+from runbook.cost.spans import seconds_between
+from runbook.eci.endings import End
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEPS = 64
+"""Steps of a vCPU or GiB in which peaks are counted; every rung is a whole number of them."""
+
+JOB = ("project_path", "job_name", "job_stage")
+"""What makes runs comparable: they are runs of one job."""
+SIZE = (
+    "region", "compute_category", "is_spot", "ecs_type", "requested_vcpu", "requested_memory_gib", "billed_vcpu",
+    "billed_memory_gib", "build_vcpu", "build_memory_gib", "asked_by",
+)  # fmt: skip
+CUT_SHORT = (End.RECLAIMED.value, End.LOST.value, End.EVICTED.value, End.LIVE.value)
+"""Ends of pods that tell of no whole run."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Counts by job, each a table with the columns JOB and `runs`.
+
+    `sizes`: also SIZE and `image`, with `measured`, `out_of_memory`, `cost`, `cost_squared`, `seconds`, `unpriced`, `first_at`
+    and `last_at`. `memory`: `late` (in the second half of the window) and `steps`. `vcpu`: `steps`. `durations`: `late` and
+    `seconds`, of whole seconds from the first container's start to the end. `left_out` counts pods that are no runs, by why.
+    """
+
+    sizes: pd.DataFrame
+    memory: pd.DataFrame
+    vcpu: pd.DataFrame
+    durations: pd.DataFrame
+    left_out: pd.Series
+
+
+def counted(pods: nw.LazyFrame[Any], scope: Scope) -> Runs:
+    """The runs of every job that has a name."""
+    ran = ~nw.col("running_at").is_null()
+    short = nw.col("ended").fill_null("").is_in(CUT_SHORT)
+    named = ~nw.col("job_name").is_null()
+    runs = _with_needs(pods.filter(named & ran & ~short), scope)
+    measured = runs.filter(nw.col("is_measured"))
+    return Runs(
+        sizes=_sizes(runs),
+        memory=_steps(measured.filter(~nw.col("memory").is_null()), ("late",), nw.col("memory")),
+        vcpu=_steps(measured.filter(~nw.col("vcpu").is_null()), (), nw.col("vcpu")),
+        durations=_durations(runs),
+        left_out=collected(
+            pods.select(
+                count(~named).alias("without_job"),
+                count(named & ~ran).alias("never_ran"),
+                count(named & ran & short).alias("cut_short"),
+            )
+        )
+        .fillna(0)
+        .astype("int64")
+        .iloc[0],
+    )
+
+
+def _with_needs(runs: nw.LazyFrame[Any], scope: Scope) -> nw.LazyFrame[Any]:
+    """With `memory` and `vcpu`, what a run needed at its peak, and `late`.
+
+    Who ran out of memory needed more than was asked for, by one step at least; how much more nobody knows. What a job itself
+    measured leaves helper and services out: they are taken to need what they asked for.
+    """
+    died = (nw.col("ended").fill_null("") == End.OUT_OF_MEMORY.value) & ~nw.col("requested_memory_gib").is_null()
+    by_job = nw.col("used_source").fill_null("") == "job"
+    middle = scope.first + timedelta(days=(scope.days - 1) // 2)
+
+    def peak(name: str, suffix: str) -> nw.Expr:
+        beside = (nw.col(f"requested_{name}{suffix}") - nw.col(f"build_{name}{suffix}")).fill_null(0.0)
+        used = nw.col(f"used_{name}_peak{suffix}")
+        return nw.when(by_job).then(used + beside).otherwise(used)
+
+    more_than_asked = nw.col("requested_memory_gib") + nw.lit(1.0 / STEPS)
+    memory = peak("memory", "_gib")
+    return runs.with_columns(
+        nw.when(died).then(nw.max_horizontal(memory.fill_null(0.0), more_than_asked)).otherwise(memory).alias("memory"),
+        peak("vcpu", "").alias("vcpu"),
+        died.alias("died"),
+        (nw.col("day") > nw.lit(middle)).alias("late"),
+        nw.col("spot").fill_null(False).alias("is_spot"),
+    ).with_columns((~nw.col("memory").is_null()).alias("is_measured"))
+
+
+def _sizes(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
+    cost = nw.col("effective_cost")
+    by = [*JOB, *SIZE, "image"]
+    return collected(
+        runs.group_by(by).agg(
+            nw.len().alias("runs"),
+            count(nw.col("is_measured")).alias("measured"),
+            count(nw.col("died")).alias("out_of_memory"),
+            cost.fill_null(0.0).sum().alias("cost"),
+            (cost * cost).fill_null(0.0).sum().alias("cost_squared"),
+            nw.col("seconds").fill_null(0.0).sum().alias("seconds"),
+            count(cost.is_null()).alias("unpriced"),
+            nw.col("billing_start_at").min().alias("first_at"),
+            nw.col("billing_start_at").max().alias("last_at"),
+        ),
+        by=by,
+    )
+
+
+def _steps(runs: nw.LazyFrame[Any], by: tuple[str, ...], amount: nw.Expr) -> pd.DataFrame:
+    steps = (amount * STEPS).ceil().cast(nw.Int64).alias("steps")
+    keys = [*JOB, *by, "steps"]
+    return collected(runs.with_columns(steps).group_by(keys).agg(nw.len().alias("runs")), by=keys)
+
+
+def _durations(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
+    took = seconds_between("running_at", "finished_at").alias("took")
+    keys = [*JOB, "late", "took"]
+    whole = runs.with_columns(took).filter(nw.col("took") >= 0).with_columns(nw.col("took").floor().cast(nw.Int64))
+    return collected(whole.group_by(keys).agg(nw.len().alias("runs")), by=keys).rename(columns={"took": "seconds"})
+
+
+def asked_by(word: object) -> AskedBy:
+    """How a job's pods ask: by requests where nobody knows."""
+    return AskedBy.LIMIT if word == AskedBy.LIMIT.value else AskedBy.REQUEST
