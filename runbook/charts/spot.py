@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +24,6 @@ MOST_ROWS = 20
 MOST_TYPES, MOST_ZONES, MOST_POINTS = 3, 4, 300
 """ECS types and zones whose prices are drawn, and points of a panel before they are drawn by the day."""
 
-_SUMMED = (
-    "gross_low", "gross_high", "rework_low", "rework_high", "fallback", "net_low", "net_high", "missed_low", "missed_high",
-)  # fmt: skip
-
 
 def _beside(axes: Axes, row: float, text: str, *, colour: str = INK) -> None:
     """Text at the right edge, at the height of a row."""
@@ -34,6 +31,11 @@ def _beside(axes: Axes, row: float, text: str, *, colour: str = INK) -> None:
         text, (1, row), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
         fontsize=style.TEXT, color=colour, va="center", ha="left",
     )  # fmt: skip
+
+
+def _rate(an_hour: float) -> str:
+    """A rate in 100 hours with about two digits: `0.42`, `3.1`, `120`."""
+    return f"{100 * an_hour:,.0f}" if an_hour >= 0.1 else f"{100 * an_hour:.2g}"
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
@@ -46,15 +48,17 @@ def ledger(answer: Answer) -> Figure:
     """
     if answer.table.empty:
         return style.nothing(answer)
-    table, scope = _most(answer.table, answer.scope), answer.scope
-    figure, axes = style.figure(answer, height=style.height_of(len(table)) + 0.2)
+    scope = answer.scope
+    table, others = _most(answer.table)
+    figure, axes = style.figure(answer, height=style.height_of(len(table) + bool(len(others))) + 0.2)
     at = np.arange(len(table))
     _sure_and_not(axes, at, np.zeros(len(table)), table["gross_low"], table["gross_high"], GOOD, "gross")
     _sure_and_not(axes, at, np.zeros(len(table)), -table["rework_low"], -table["rework_high"], BAD, "rework")
     axes.barh(at, -table["fallback"], 0.62, left=-table["rework_high"], color=SOFT, label="fallback")
+    missed = table["missed_low"] > 0
     axes.barh(
-        at, table["missed_low"], 0.62, left=table["gross_high"].clip(lower=0), facecolor="none", edgecolor=SOFT,
-        linestyle=(0, (2, 2)), linewidth=0.9, label="missed",
+        at[missed], table["missed_low"][missed], 0.62, left=table["gross_high"][missed].clip(lower=0), facecolor="none",
+        edgecolor=SOFT, linestyle=(0, (2, 2)), linewidth=0.9, label="missed",
     )  # fmt: skip
     axes.hlines(at, table["net_low"], table["net_high"], color=INK, linewidth=2.2, zorder=3)
     middle = (table["net_low"] + table["net_high"]) / 2
@@ -66,29 +70,37 @@ def ledger(answer: Answer) -> Figure:
     )
     axes.axvline(0, color=INK, linewidth=1.0)
     for row, (low, high) in enumerate(zip(table["net_low"], table["net_high"], strict=True)):
-        text = scope.money(low) if abs(high - low) < 0.005 else f"{scope.money(low)} … {scope.money(high)}"
-        _beside(axes, row, text, colour=BAD if high < 0 else INK)
-    style.rows(axes, list(table["project"]))
-    style.money_axis(axes, "x", scope, scope.text(
-        en="● net    blue: gross saving    vermilion: rework    grey: fallback    dashed: missed by fallback    hatched: not sure",
-        zh="● 净节省    蓝：毛节省    橙红：返工    灰：回退    虚线：因回退错失    斜线：不确定",
+        _beside(axes, row, _span(low, high, scope), colour=BAD if high < 0 else INK)
+    names = list(table["project"])
+    if len(others):
+        _beside(axes, len(names), _span(others["net_low"].sum(), others["net_high"].sum(), scope), colour=SOFT)
+        names.append(scope.text(en=f"{len(others)} other projects, not drawn", zh=f"其余 {len(others)} 个项目，未画出"))
+    style.rows(axes, names)
+    style.number_axis(axes, "x", scope.text(
+        en=f"{scope.currency}    right: gross saving    left: rework, then fallback (grey)    ● net    hatched: not sure"
+        "    dashed: missed by fallback",
+        zh=f"{scope.currency}    右：毛节省    左：返工，其后回退（灰）    ● 净节省    斜线：不确定    虚线：因回退错失",
     ))  # fmt: skip
-    axes.margins(x=0.03)
+    least = min(0.0, float((table["net_low"]).min()), -float((table["rework_high"] + table["fallback"]).max()))
+    most = max(0.0, float((table["gross_high"].clip(lower=0) + table["missed_low"]).max()))
+    room = 0.03 * (most - least) or 1.0
+    axes.set_xlim(least - room, most + room)
     return figure
 
 
-def _most(table: pd.DataFrame, scope: Scope) -> pd.DataFrame:
-    """The projects with the largest gross or loss, in the table's order, and one row for all others."""
-    import pandas as pd
-
+def _most(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The projects with the largest gross or loss, in the table's order, and all others."""
     if len(table) <= MOST_ROWS + 1:
-        return table
+        return table, table.iloc[:0]
     weight = table["gross_high"].abs() + table["rework_high"] + table["fallback"]
-    chosen = weight.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
-    others = table.drop(index=chosen)
-    rest = {name: float(others[name].sum()) for name in _SUMMED}
-    label = scope.text(en=f"{len(others)} other projects", zh=f"其余 {len(others)} 个项目")
-    return pd.concat([table.loc[sorted(chosen)], pd.DataFrame([rest | {"project": label}])], ignore_index=True)
+    chosen = sorted(weight.sort_values(ascending=False, kind="stable").index[:MOST_ROWS])
+    return table.loc[chosen].reset_index(drop=True), table.drop(index=chosen)
+
+
+def _span(low: float, high: float, scope: Scope) -> str:
+    """`CNY 12.00`, or `CNY 12.00 … 14.00` of an interval that shows."""
+    first, last = scope.money(low), scope.money(high)
+    return first if first == last else f"{first} … {last.replace(f'{scope.currency} ', '')}"
 
 
 def _sure_and_not(axes: Axes, at: Any, left: Any, low: Any, high: Any, colour: str, name: str) -> None:
@@ -125,10 +137,14 @@ def interruptions(answer: Answer) -> Figure:
     axes.set_xlim(-0.5, 23.5)
     axes.set_xticks(range(0, 24, 3), [f"{hour:02d}:00" for hour in range(0, 24, 3)])
     style.rows(axes, zones, most=24)
-    scale = f"{100 * most:.2g}"
+    scale = (
+        scope.text(en=f"darkest: {_rate(most)} in 100 spot-hours; ", zh=f"最深：每 100 小时 {_rate(most)} 次；")
+        if most
+        else ""
+    )
     style.name_axis(axes, "x", scope.text(
-        en=f"hour of the day, {scope.timezone}; number: reclaims; darkest: {scale} in 100 spot-hours; hollow: too few hours",
-        zh=f"时段，{scope.timezone}；数字：回收次数；最深：每 100 小时 {scale} 次；空心：小时数不足",
+        en=f"hour of the day, {scope.timezone}; number: reclaims; {scale}hollow: too few hours",
+        zh=f"时段，{scope.timezone}；数字：回收次数；{scale}空心：小时数不足",
     ))  # fmt: skip
     _by_age(beside, ages, scope)
     return figure
@@ -168,7 +184,8 @@ def _by_age(axes: Axes, ages: pd.DataFrame, scope: Scope) -> None:
     axes.scatter(100 * ages["per_hour"][reached], at[reached], color=INK, s=24, zorder=3, label="rate by age")
     for row in range(len(ages)):
         few = scope.text(en="no hours", zh="无")
-        text = f"{int(ages['reclaimed'][row])} / {ages['spot_hours'][row]:,.0f} h" if reached[row] else few
+        hours = f"{ages['spot_hours'][row]:,.{0 if ages['spot_hours'][row] >= 10 else 1}f}"
+        text = f"{int(ages['reclaimed'][row])} / {hours} h" if reached[row] else few
         _beside(axes, row, text)
     style.number_axis(axes, "x", scope.text(en="reclaims in 100 spot-hours, 95 %", zh="每 100 小时回收次数，95 %"))
     style.rows(axes, list(ages["age"]))
@@ -234,9 +251,9 @@ def _limits(row: dict[Any, Any], scope: Scope) -> str:
         if share != share
         else scope.text(en=f"pays to {100 * share:.0f} % of list; ", zh=f"目录价 {100 * share:.0f} % 以下划算；")
     )
-    low, high = (f"{100 * row[f'break_even_per_hour_{end}']:.2g}" for end in ("low", "high"))
+    low, high = (_rate(row[f"break_even_per_hour_{end}"]) for end in ("low", "high"))
     limit = low if low == high else f"{low}–{high}"
-    seen = f"{100 * row['per_hour']:.2g}" if row["reclaimed"] else f"0 (≤ {100 * row['per_hour_high']:.2g})"
+    seen = _rate(row["per_hour"]) if row["reclaimed"] else f"0 (≤ {_rate(row['per_hour_high'])})"
     return price + scope.text(
         en=f"to {limit} reclaims in 100 h, seen {seen}", zh=f"每 100 小时 {limit} 次以下，实际 {seen}"
     )
@@ -260,15 +277,15 @@ def price_paid(answer: Answer) -> Figure:
     for axes, kind in zip(panels, drawn, strict=True):
         _market(axes, kind, table[table["ecs_type"] == kind], steps[steps["ecs_type"] == kind], scope)
     style.date_axis(panels[-1], scope)
-    more = len(types) - len(drawn)
-    others = scope.text(
-        en=f"; {more} more ECS types are in the CSV" if more else "",
-        zh=f"；另有 {more} 个 ECS 规格见 CSV" if more else "",
+    key = scope.text(
+        en="lines: market    dots: paid (vermilion: not what the archive says)    ticks: starts",
+        zh="线：市场价    点：所付（橙红：与归档不符）    刻度：启动时刻",
     )
-    style.name_axis(panels[-1], "x", scope.text(
-        en=f"day, {scope.timezone}    lines: market    dots: paid (vermilion: not what the archive says)    ticks: starts{others}",
-        zh=f"日期，{scope.timezone}    线：市场价    点：所付（橙红：与归档不符）    刻度：启动时刻{others}",
-    ))  # fmt: skip
+    panels[0].set_title(key, fontsize=style.TEXT, color=SOFT, loc="right")
+    more = len(types) - len(drawn)
+    if more:
+        others = scope.text(en=f"{more} more in the CSV", zh=f"另有 {more} 个规格见 CSV")
+        panels[-1].set_title(others, fontsize=style.TEXT, color=SOFT, loc="right")
     return figure
 
 
@@ -295,29 +312,30 @@ def _market(axes: Axes, kind: str, paid: pd.DataFrame, steps: pd.DataFrame, scop
         labels.append(style.Label(float(part["price"].iloc[-1]) / ours, zone, LADDER[min(number, 2)]))
     points = _points(paid)
     colours = np.where(points["inside"], SOFT, BAD)
-    moments = [float(date2num(at)) for at in points["at"].dt.tz_convert(scope.timezone).dt.tz_localize(None)]
+    moments, starts = _numbers(points["at"], scope), sorted(set(_numbers(paid["at"], scope)))
     axes.scatter(moments, points["paid_hour"] / points["on_demand_hour"], s=11, color=colours, zorder=3, label="paid")
     axes.axhline(1, color=INK, linewidth=1.0, linestyle=(0, (4, 2)))
-    axes.plot(
-        sorted(set(moments)),
-        np.zeros(len(set(moments))),
-        linestyle="none",
-        marker="|",
-        color=SOFT,
-        markersize=5,
-        clip_on=False,
-        label="starts",
-    )
     top = max(
         1.1,
         float((points["paid_hour"] / points["on_demand_hour"]).max()) * 1.05,
         *[label.at * 1.05 for label in labels],
     )
     axes.set_ylim(0, top)
-    axes.set_xlim(*(float(date2num(edge.tz_localize(None))) for edge in (begin, end)))
+    x = [at for start in starts for at in (start, start, float("nan"))]
+    axes.plot(x, [0.0, 0.05 * top, float("nan")] * len(starts), color=SOFT, linewidth=0.5, label="starts")
+    axes.set_xlim(*(_number(edge) for edge in (begin, end)))
     style.share_axis(axes, "y", scope.text(en="of ECI's price", zh="占 ECI 价格"))
     axes.set_title(kind, fontsize=style.TEXT, color=INK, loc="left")
     style.end_labels(axes, labels)
+
+
+def _number(moment: pd.Timestamp) -> float:
+    """Where a moment lies on a date axis, by its own clock."""
+    return float(date2num(moment.tz_localize(None)))  # type: ignore[no-untyped-call]
+
+
+def _numbers(moments: pd.Series, scope: Scope) -> list[float]:
+    return [_number(moment) for moment in moments.dt.tz_convert(scope.timezone)]
 
 
 def _staircase(
@@ -329,7 +347,7 @@ def _staircase(
     for row in part.to_dict("records"):
         first, last = max(row["at"], begin), min(row["until"], end) if row["until"] == row["until"] else end
         for moment in (first, last):
-            x.append(float(date2num(moment.tz_convert(begin.tz).tz_localize(None))))
+            x.append(_number(moment.tz_convert(begin.tz)))
             y.append(row["price"] / ours)
         following = part["at"] == row["until"]
         if not following.any():
@@ -345,7 +363,9 @@ def _points(paid: pd.DataFrame) -> pd.DataFrame:
         return points
     hours = points["spot_hours"]
     points = points.assign(
-        paid=points["paid_hour"] * hours, ours=points["on_demand_hour"] * hours, at=points["at"].dt.floor("D")
+        paid=points["paid_hour"] * hours,
+        ours=points["on_demand_hour"] * hours,
+        at=points["at"].dt.floor("D") + timedelta(hours=12),
     )
     days = points.groupby(["zone", "at"], as_index=False).agg(
         paid=("paid", "sum"), ours=("ours", "sum"), spot_hours=("spot_hours", "sum"), inside=("inside", "all")

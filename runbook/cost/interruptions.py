@@ -41,7 +41,7 @@ def by_hour(pods: nw.LazyFrame[Any], scope: Scope, *, enough_hours: float = ENOU
     ran = _timed(spot_pods.marked(pods).filter(nw.col("is_spot")), scope)
     table = rated(_cells(ran, scope))
     table["enough"] = table["spot_hours"] >= enough_hours
-    ages = rated(_by_age(ran))
+    ages = rated(_by_age(ran, scope))
     starts, untimed = _starts(pods)
     return Answer(
         "spot-interruptions",
@@ -123,7 +123,7 @@ def _within(until: nw.Expr, number: int, hours: int | None = 1) -> nw.Expr:
     )
 
 
-def _by_age(ran: nw.LazyFrame[Any]) -> pd.DataFrame:
+def _by_age(ran: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
     """Reclaims and spot-hours by the age of the instance."""
     import pandas as pd
 
@@ -135,7 +135,10 @@ def _by_age(ran: nw.LazyFrame[Any]) -> pd.DataFrame:
         inside = (age > first * HOUR) & (age <= last * HOUR) if last else age > first * HOUR
         columns.append(count(nw.col("taken") & inside).alias(f"taken{number}"))
     found = collected(ran.select(*columns)).fillna(0).iloc[0]
-    names = [f"{first} h to {last} h" if last else f"over {first} h" for first, last in AGES]
+    names = [
+        scope.text(en=f"{first} h to {last} h", zh=f"{first} 至 {last} 小时") if last else f"> {first} h"
+        for first, last in AGES
+    ]
     numbers = range(len(AGES))
     return pd.DataFrame(
         {

@@ -139,12 +139,14 @@ def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
             en=f"{spot_pods.counted(asked, 'pod')} asked for spot and none got it: nothing was saved.",
             zh=f"{asked:,} 个 Pod 申请了抢占式实例，均未获得：没有节省。",
         )
+    gross = spot_pods.span(scope, totals["gross_low"], totals["gross_high"])
+    lost = spot_pods.span(scope, totals["rework_low"], totals["rework_high"])
+    taken, fallback = int(totals["reclaimed"]), totals["fallback"]
+    rework = f"{lost} for {spot_pods.counted(taken, 'pod')}" if taken else "nothing for pods"
     parts = scope.text(
-        en=f"gross {spot_pods.span(scope, totals['gross_low'], totals['gross_high'])}, minus"
-        f" {spot_pods.span(scope, totals['rework_low'], totals['rework_high'])} for {spot_pods.counted(int(totals['reclaimed']), 'pod')} taken away,"
-        f" minus {scope.money(totals['fallback'])} for falling back",
-        zh=f"毛节省 {spot_pods.span(scope, totals['gross_low'], totals['gross_high'])}，减去 {int(totals['reclaimed']):,} 个被回收 Pod"
-        f" 的 {spot_pods.span(scope, totals['rework_low'], totals['rework_high'])}，减去回退多付的 {scope.money(totals['fallback'])}",
+        en=f"gross {gross}, minus {rework} taken away, minus"
+        f" {scope.money(fallback) if fallback else 'nothing'} for fallbacks",
+        zh=f"毛节省 {gross}，减去 {taken:,} 个被回收 Pod 的 {lost}，减去回退多付的 {scope.money(fallback)}",
     )
     low, high, work = totals["net_low"], totals["net_high"], totals["on_demand"]
     if high < 0:

@@ -38,6 +38,9 @@ def counted(number: int, what: str = "spot pod") -> str:
 
 
 def span(scope: Scope, low: float, high: float) -> str:
-    """`CNY 12.00`, or `CNY 12.00 to CNY 14.00` where it is an interval that shows."""
+    """`CNY 12.00`, or `CNY 12.00 to 14.00` where it is an interval that shows."""
     first, last = scope.money(low), scope.money(high)
-    return first if first == last else scope.text(en=f"{first} to {last}", zh=f"{first} 至 {last}")
+    if first == last:
+        return first
+    last = last.replace(f"{scope.currency} ", "") if first.startswith(scope.currency) else last
+    return scope.text(en=f"{first} to {last}", zh=f"{first} 至 {last}")

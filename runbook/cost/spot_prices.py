@@ -120,6 +120,8 @@ def _break_even_sentence(table: pd.DataFrame, scope: Scope) -> str:
         en=f"Spot pays for {100 * paying:.0f} % of the spot-hours and does not for {100 * losing:.0f} %",
         zh=f"{100 * paying:.0f} % 的抢占式小时划算，{100 * losing:.0f} % 不划算",
     )
+    if table["pays"].eq(True).all():
+        first = scope.text(en="Spot pays for every size that was used", zh="所用的每种规格都划算")
     if known.empty:
         return first + scope.text(en=".", zh="。")
     row = known.iloc[0]
@@ -164,8 +166,8 @@ TOLERANCE = 0.005
 """How far a price may lie outside the archive's and still be the same: rounding of short pods."""
 
 
-def price_paid(pods: nw.LazyFrame[Any], scope: Scope, changes: Sequence[SpotChange]) -> Answer:
-    """What spot pods paid an hour, beside what the price archive says the market was.
+def price_paid(pods: nw.LazyFrame[Any], scope: Scope, changes: Sequence[SpotChange] = ()) -> Answer:
+    """What spot pods paid an hour, beside what the price archive says the market was (`changes`: a price book's `spot`).
 
     The table has a row a zone, ECS type and hour (`at`, UTC) in which spot pods began: `paid_hour`, and the least and the most
     that the market was while they ran (null where the archive has no price); `inside` says whether the two agree. Part `steps`
