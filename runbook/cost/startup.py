@@ -51,7 +51,7 @@ def phases(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     started = _counted(pods, SCHEDULE, PULL, PREPARE)
     known = started.dropna()
     known = known[(known[[SCHEDULE, PULL, PREPARE]] >= 0).all(axis=1)]
-    whole = known.assign(**{START: known[SCHEDULE] + known[PULL] + known[PREPARE]})
+    whole: pd.DataFrame = known.assign(**{START: known[SCHEDULE] + known[PULL] + known[PREPARE]})
     sources = {QUEUE: _counted(pods, QUEUE), RUN: _counted(pods, RUN), START: whole}
     every = [_quantiles(sources.get(phase, started), phase) for phase in (*PHASES, START)]
     table = _stacked([by_week for by_week, _ in every])
@@ -77,16 +77,11 @@ def pulls(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     counted = _counted(pods.filter(~nw.col("image_cache_hit").is_null()), PULL, by=("image_cache_hit",)).dropna()
     counted = counted[counted[PULL] >= 0]
     counted["images"] = np.where(counted["image_cache_hit"].astype(bool), CACHED, UNCACHED)
-    counted["bin"] = np.searchsorted(EDGES, counted[PULL], side="right") - 1
-    table = counted.groupby(["week", "images", "bin"], as_index=False)["pods"].sum()
-    edges = np.array(EDGES)
-    table["from_seconds"], table["to_seconds"] = edges[table["bin"]], edges[table["bin"] + 1]
-    table["share"] = table["pods"] / table.groupby(["week", "images"])["pods"].transform("sum")
     return Answer(
         "startup-pulls",
         scope.text(en="How long do images take, cached and not?", zh="镜像拉取需要多久？"),
         _said_of_pulls(counted, scope),
-        table[["week", "images", "from_seconds", "to_seconds", "pods", "share"]],
+        _binned(counted),
         scope,
         int(counted["pods"].sum()),
     )
@@ -127,6 +122,32 @@ def _counted(pods: nw.LazyFrame[Any], *phases: str, by: Sequence[str] = ()) -> p
     return collected(durations.group_by(keys).agg(nw.len().alias("pods")), by=keys)
 
 
+def _binned(counted: pd.DataFrame) -> pd.DataFrame:
+    """The pulls of each week, with a cache and without, in bins: every bin between the least and the most, empty ones too."""
+    import pandas as pd
+
+    edges = np.array(EDGES)
+    bins = np.searchsorted(edges, counted[PULL], side="right") - 1
+    keys = [
+        sorted(counted["week"].unique()),
+        sorted(counted["images"].unique()),
+        range(bins.min(), bins.max() + 1) if len(bins) else [],
+    ]
+    every = pd.MultiIndex.from_product(keys, names=["week", "images", "bin"])
+    table = (
+        counted.assign(bin=bins)
+        .groupby(["week", "images", "bin"])["pods"]
+        .sum()
+        .reindex(every, fill_value=0)
+        .reset_index()
+    )
+    total = table.groupby(["week", "images"])["pods"].transform("sum")
+    at = table.pop("bin").to_numpy(int)
+    table.insert(2, "from_seconds", edges[at])
+    table.insert(3, "to_seconds", edges[at + 1])
+    return table.assign(share=(table["pods"] / total.where(total > 0)).fillna(0.0))
+
+
 def _quantiles(counted: pd.DataFrame, phase: str) -> tuple[pd.DataFrame, int]:
     """p50 and p95 of a phase by week, and how many pods went backwards in it (a clock was wrong)."""
     import pandas as pd
@@ -161,7 +182,7 @@ def _said_of_phases(whole: pd.DataFrame, queue: pd.DataFrame, scope: Scope) -> s
     waits = queue[queue[QUEUE].notna() & (queue[QUEUE] >= 0)]
     waited = quantiles.of_counts(waits[QUEUE], waits["pods"], 0.95)
     before = scope.text(
-        en="" if math.isnan(waited) else f"; before that, 95 % of the jobs have a runner within {duration(waited)}",
+        en="" if math.isnan(waited) else f"; before that, 95% of the jobs have a runner within {duration(waited)}",
         zh="" if math.isnan(waited) else f"；在此之前，95% 的作业在 {duration(waited)} 内被 Runner 领取",
     )
     return scope.text(
@@ -225,7 +246,7 @@ def _saved(images: pd.DataFrame) -> pd.DataFrame:
     square = images["uncached_square"].where(seen, everywhere["uncached_square"])
     n = n.where(n > 0)
     mean = total / n
-    error = np.sqrt(((square - n * mean**2) / (n - 1).where(n > 1)).clip(lower=0) / n).fillna(0.0)
+    error = ((((square - n * mean**2) / (n - 1).where(n > 1)).clip(lower=0) / n) ** 0.5).fillna(0.0)
     table = images[["image", "cached", "uncached"]].copy()
     table["cached_seconds"] = images["cached_pull"] / images["cached"].where(images["cached"] > 0)
     table["uncached_seconds"] = mean
