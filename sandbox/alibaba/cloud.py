@@ -36,8 +36,8 @@ class Options:
     """Whether an instance whose pod was deleted can still be queried; the vendor does not say."""
     bill_delay: timedelta = timedelta(hours=24)
     """Played time from the end of a day to its bill."""
-    bill_rounding: Literal["none", "hour"] = "none"
-    """`hour`: each hourly fee is rounded to 0.01; the vendor does not say what is rounded."""
+    bill_rounding: Literal["none", "hour", "instance"] = "none"
+    """Whose fee is rounded where it is below 0.01: an instance's of an hour, or its whole; the vendor does not say which."""
     requests_per_minute: int | None = None
     """Limit of each call and key, in real time; None takes the documented ones."""
 
@@ -60,6 +60,10 @@ class Cloud:
     def now(self) -> datetime:
         """Played time."""
         return self.journal.played(self.clock())
+
+    def latest(self) -> datetime:
+        """Played time, or the newest moment that was played where that is ahead: up to there markets and bills go."""
+        return max(self.now(), self.journal.newest or self.now())
 
     def remembered(self, region: str) -> list[ContainerGroup]:
         """The groups that ECI still knows, the newest first."""

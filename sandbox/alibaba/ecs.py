@@ -83,7 +83,7 @@ def describe_spot_price_history(cloud: Cloud, query: Query) -> Answer:
     start = parsed(query, "StartTime") or end - DEFAULT_SPAN
     if not start <= end or end - start > LONGEST:
         raise ApiError("InvalidStartTime.ValueNotSupported", "The time span must be positive and at most 30 days.")
-    end = min(end, cloud.now())
+    end = min(end, cloud.latest())
     rows = [
         {
             "InstanceType": kind.name, "IoOptimized": "optimized", "NetworkType": query["NetworkType"], "ZoneId": zone,

@@ -85,7 +85,8 @@ class Journal:
         self._early: dict[str, list[Event]] = {}
         self._offset = 0
         self._clock: tuple[datetime, float] | None = None
-        self._last: datetime | None = None
+        self.newest: datetime | None = None
+        """The latest moment that anything happened at: hollow pods live their days ahead of the clock."""
 
     def played(self, real: datetime) -> datetime:
         """The played moment of a real one; the same where no node program has begun yet."""
@@ -122,11 +123,11 @@ class Journal:
     def _take(self, line: dict[str, Any]) -> None:
         at, kind, uid = moment(line["at"]), line["kind"], line.get("uid", "")
         if kind == "clock":
-            self._end_all(self._last or at)
+            self._end_all(self.newest or at)
             self._clock = (at, float(line["factor"]))
             self.region = line.get("region") or self.region
             return
-        self._last = at
+        self.newest = max(at, self.newest or at)
         if kind == "instance":
             group = ContainerGroup(uid, self.region, at, line["instance"], self._early.pop(uid, []))
             self.groups[group.id] = self._by_uid[uid] = group
