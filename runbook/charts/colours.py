@@ -1,7 +1,8 @@
 """Colours that mean the same in every chart: one for each project, and one for each kind of thing.
 
-The palette is that of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by people with any kind of colour blindness, without
-its black, and with the indigo of Paul Tol (https://personal.sron.nl/~pault/). In grey print a project is known by its hatch and marker.
+The palette is that of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by people with any kind of colour blindness; its
+black is for text, and its yellow is lost on white: indigo and wine of Paul Tol (https://personal.sron.nl/~pault/) stand for them. In
+grey print a project is known by its hatch and marker.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ LOOKS = (
     Look("#56B4E9", "xx", "v", (3, 1.2)),
     Look("#CC79A7", "++", "P", (8, 2)),
     Look("#332288", "||", "X", (4, 1, 1, 1, 1, 1)),
-    Look("#F0E442", "////", "h", (2, 2)),
+    Look("#882255", "////", "h", (2, 2)),
 )
 """Eight looks that no two projects of the first eight share."""
 
