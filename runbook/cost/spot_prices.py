@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BREAK_EVEN = (
     "ecs_type", "vcpu", "memory_gib", "pods", "spot_hours", "on_demand_hour", "list_hour", "paid_hour_low", "paid_hour_high",
-    "break_even_share", "paid_share_low", "paid_share_high", "reclaimed", "lost_share", "hours_lost_each", "per_hour",
+    "break_even_hour", "break_even_share", "paid_share_low", "paid_share_high", "reclaimed", "lost_share", "hours_lost_each", "per_hour",
     "per_hour_low", "per_hour_high", "break_even_per_hour_low", "break_even_per_hour_high", "pays",
 )  # fmt: skip
 
@@ -32,9 +32,9 @@ def break_even(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     """From which spot price, and from which rate of interruptions on, spot no longer pays.
 
     The table has a row an ECS type and size, most spot-hours first. Prices are those of an hour: `on_demand_hour` by vCPU and
-    memory, `list_hour` of the ECS type, `paid_hour_low` to `paid_hour_high`. `break_even_share` is the spot price, as a share
-    of the ECS list price, that costs as much as vCPU and memory do, interruptions counted in: on_demand_hour (1 - lost_share) /
-    list_hour, where `lost_share` is the part of the spot-hours whose work was lost. `break_even_per_hour` is the rate of
+    memory, `list_hour` of the ECS type, `paid_hour_low` to `paid_hour_high`. `break_even_hour` is the spot price that costs as
+    much as vCPU and memory do, lost work counted in: on_demand_hour (1 - lost_share), where `lost_share` is the part of the
+    spot-hours whose work was lost; `break_even_share` is the same as a share of the ECS list price. `break_even_per_hour` is the rate of
     interruptions at which today's price saves nothing: (1 - paid / on-demand) / `hours_lost_each`. `pays` is null where the
     interval of the cost holds both. Pods with extra ephemeral storage are left out: it costs the same either way.
     """
@@ -86,15 +86,15 @@ def _losses(sums: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     table["paid_hour_low"], table["paid_hour_high"] = sums["low"] / hours, sums["high"] / hours
     table["lost_share"] = lost / hours
     table["hours_lost_each"] = (lost / taken.replace(0, np.nan)).fillna(each)
-    table["break_even_share"] = table["on_demand_hour"] * (1 - table["lost_share"]) / table["list_hour"]
+    table["break_even_hour"] = table["on_demand_hour"] * (1 - table["lost_share"])
+    table["break_even_share"] = table["break_even_hour"] / table["list_hour"]
     for end, other in (("low", "high"), ("high", "low")):
         table[f"paid_share_{end}"] = table[f"paid_hour_{end}"] / table["list_hour"]
         margin = (1 - table[f"paid_hour_{other}"] / table["on_demand_hour"]).clip(lower=0.0)
         table[f"break_even_per_hour_{end}"] = margin / table["hours_lost_each"]
-    worth = table["on_demand_hour"] * (1 - table["lost_share"])
     table["pays"] = None
-    table.loc[table["paid_hour_high"] < worth, "pays"] = True
-    table.loc[table["paid_hour_low"] >= worth, "pays"] = False
+    table.loc[table["paid_hour_high"] < table["break_even_hour"], "pays"] = True
+    table.loc[table["paid_hour_low"] >= table["break_even_hour"], "pays"] = False
     order = ["spot_hours", "ecs_type", "vcpu", "memory_gib"]
     table = table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
     return table[list(_BREAK_EVEN)], not all_taken and bool(len(table))
