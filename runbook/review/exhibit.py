@@ -44,7 +44,14 @@ class Exhibit:
 def exhibit(answer: Answer, draw: Callable[[Answer], Figure], pods: Period) -> Exhibit:
     """Draw an answer and write its table and chart into the period's folder."""
     figure = style.svg(draw(answer))
-    folder = pods.folder
+    written = write_tables(answer, pods.folder)
+    chart = pods.folder / f"{answer.name}.svg"
+    chart.write_bytes(figure)
+    return Exhibit(answer, figure, (*written, chart))
+
+
+def write_tables(answer: Answer, folder: Path) -> tuple[Path, ...]:
+    """Write the answer's table and its parts as CSV files; returns their paths, the table's first."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {answer.name: answer.table} | {f"{answer.name}-{part}": table for part, table in answer.parts.items()}
     written = []
@@ -52,9 +59,7 @@ def exhibit(answer: Answer, draw: Callable[[Answer], Figure], pods: Period) -> E
         path = folder / f"{name}.csv"
         table.assign(currency=answer.scope.currency).to_csv(path, index=False, lineterminator="\n")
         written.append(path)
-    chart = folder / f"{answer.name}.svg"
-    chart.write_bytes(figure)
-    return Exhibit(answer, figure, (*written, chart))
+    return tuple(written)
 
 
 def _shown(path: Path) -> str:
