@@ -3,9 +3,11 @@ costs, what is saved against plain on-demand instances, and how often spot insta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -24,6 +26,8 @@ SPEND, CHANGE, PIPELINE, SAVINGS, INTERRUPTIONS = "spend", "change", "pipeline",
 """The five numbers, in the order they are shown."""
 
 PERCENT = "%"
+
+NOTHING: Mapping[date, float] = MappingProxyType({})
 _SUMS = ["pods", "effective", "billed", "compared", "on_demand", "unpriced", "starts", "reclaimed"]
 
 
@@ -76,16 +80,18 @@ def numbers(
     scope: Scope,
     *,
     other: Sequence[OtherCost] = (),
+    unused: Mapping[date, float] = NOTHING,
     budget: Decimal | None = None,
 ) -> Answer:
     """The five numbers of the scope's days against the same number of days before (`before` holds their pods).
 
-    Spend is the effective cost of the pods and the card's other lines. `budget` is what a month may cost. The table has a row
+    Spend is the effective cost of the pods, the card's other lines, and what savings plans cost without covering anything
+    (`unused`, by day). `budget` is what a month may cost. The table has a row
     a number: `number`, `label`, `value`, `unit`, `before`, `delta`, `low`, `high` (95 % interval of a rate), `budget`, and
     the same as text (`shown`, `delta_shown`). Parts: `days` (the series behind each number) and `costs` (the spend as dated
     lines, with their total).
     """
-    now, then = _days(pods, scope, other), _days(before, scope.before, other)
+    now, then = _days(pods, scope, other, unused), _days(before, scope.before, other, unused)
     limit = other_costs.budget_of(budget, scope.first, scope.last)
     rows = [_spend(now, then, limit), _change(now, then, limit), *_rates(now, then)]
     return Answer(
@@ -100,7 +106,7 @@ def numbers(
     )
 
 
-def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost]) -> _Days:
+def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost], unused: Mapping[date, float]) -> _Days:
     started = ~nw.col("billing_start_at").is_null()
     both = ~nw.col("effective_cost").is_null() & ~nw.col("on_demand_cost").is_null()
     spot = nw.col("spot").fill_null(False) & started
@@ -119,12 +125,17 @@ def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost]) -> 
         by=["day"],
     )
     every = other_costs.by_day(other, scope.first, scope.last)
-    table = every.rename("other").to_frame()
+    idle = [unused.get(day.date(), 0.0) for day in every.index]
+    table = (every + idle).rename("other").to_frame()
     table[_SUMS] = sums.set_index("day").reindex(table.index)[_SUMS].fillna(0)
     done = pipelines.by_day(pods).set_index("day").reindex(table.index)[["pipelines", "succeeded", "unknown"]].fillna(0)
     table[done.columns] = done
     table["spend"] = table["effective"] + table["other"]
-    return _Days(table, other_costs.lines(other, scope.first, scope.last), scope)
+    lines = other_costs.lines(other, scope.first, scope.last)
+    if sum(idle):
+        name = scope.text(en="Savings plans, unused part", zh="节省计划未使用部分")
+        lines.loc[len(lines)] = [name, "savings-plan", every.index[0], every.index[-1], sum(idle)]
+    return _Days(table, lines, scope)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,13 @@ def test_spend_is_the_pods_and_the_rest_of_what_ci_costs() -> None:
     assert costs["name"].tolist() == ["Elastic Container Instances (pods)", "NAT gateway", "Total, before tax"]
 
 
+def test_a_savings_plan_that_covers_nothing_is_spent_all_the_same() -> None:
+    """The unused part of a plan is in the spend, and a line of its own."""
+    answer = asked(pod(effective_cost=2.0), unused={date(2026, 11, 3): 1.5, date(2026, 10, 20): 9.0})
+    assert row(answer, "spend")["value"] == pytest.approx(3.5)
+    assert answer.parts["costs"]["service"].tolist() == ["eci", "savings-plan", ""]
+
+
 def test_the_change_is_against_as_many_days_before() -> None:
     """Twice as much as in the thirty days before is plus 100 %, and the money stands beside it."""
     answer = asked(pod(effective_cost=4.0), before=(pod(billing_start_at=EARLIER, effective_cost=2.0),))
