@@ -97,6 +97,7 @@ def panels(
     """Like `figure`, with several axes side by side or one above the other, row by row; `widths` and `heights` are relative."""
     made = Figure(figsize=(width, height), dpi=100, facecolor=PAPER)
     FigureCanvasAgg(made)
+    made.set_label(answer.sentence)
     _frame(made, answer, height)
     grid = made.subplots(
         rows,
@@ -426,12 +427,11 @@ def _breaks(character: str) -> bool:
 
 def svg(made: Figure) -> bytes:
     """The figure as SVG: the same bytes for the same figure, text as paths, nothing fetched from elsewhere."""
-    title = next((text.get_text().replace("\n", " ") for text in made.texts if text.get_gid() == "title"), None)
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "runbook", "svg.fonttype": "path", **_fonts()}):
         _finish(made)
         # Not by savefig, which draws everything twice.
-        FigureCanvasSVG(made).print_svg(file, metadata={"Date": None, "Creator": None, "Title": title})  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(made).print_svg(file, metadata={"Date": None, "Creator": None, "Title": made.get_label()})  # type: ignore[no-untyped-call]
         FigureCanvasAgg(made)
     return file.getvalue()
 
