@@ -50,12 +50,9 @@ def _sentence(scope: Scope, n: int, costless: pd.DataFrame, kinds: int) -> str:
     if not n:
         return scope.text(en="There are no pods in this period.", zh="该期间没有 Pod。")
     if not len(costless):
-        others = scope.text(en=f"; {kinds} kinds of remarks" if kinds else "", zh=f"；{kinds} 类备注" if kinds else "")
-        return (
-            scope.text(en="The cost of every pod is known", zh="每个 Pod 的费用都已知")
-            + others
-            + scope.text(en=".", zh="。")
-        )
+        remarks = f"{kinds} kind{'s' * (kinds > 1)} of remarks"
+        others = scope.text(en=f"; {remarks}" if kinds else "", zh=f"；{kinds} 类备注" if kinds else "")
+        return scope.text(en=f"The cost of every pod is known{others}.", zh=f"每个 Pod 的费用都已知{others}。")
     pods, high = int(costless["pods"].sum()), costless["cost_high"].sum()
     share = costless["share_of_cost"].sum()
     return scope.text(
