@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from runbook import moments
 from runbook.eci import tables
@@ -34,12 +34,6 @@ DEFAULT_CATEGORY = "general"
 """The category whose prices hold where a pod names none."""
 
 PRICES = tables.DATA / "prices"
-
-_ITEM_COLUMNS = frozenset({"site", "region", "currency", "compute_category", "item", "price", "valid_from", "source"})
-_ECS_COLUMNS = frozenset(
-    {"site", "region", "currency", "instance_type", "vcpu", "memory_gib", "price", "valid_from", "source"}
-)
-_SPOT_COLUMNS = frozenset({"site", "region", "zone", "currency", "instance_type", "price", "at", "until", "source"})
 
 
 @dataclass(frozen=True)
@@ -114,102 +108,73 @@ AnyRow = TypeVar("AnyRow", PriceRow, EcsPrice, SpotChange)
 
 def load(path: Path = PRICES / "eci-list-prices.csv") -> tuple[PriceRow, ...]:
     """The rows of a price list of ECI's items. Raises SettingsError where the file is missing, or a row cannot be read."""
-    return tuple(
-        PriceRow(
-            row["site"],
-            row["region"],
-            row["currency"],
-            row["compute_category"],
-            row["item"],
-            _number(row, "price", where),
-            _day(row, "valid_from", where),
-            row["source"],
-            _day(row, "valid_to", where) if row.get("valid_to") else None,
-        )
-        for where, row in _numbered(path, _ITEM_COLUMNS)
-    )
+    return _load(PriceRow, path)
 
 
 def load_ecs(path: Path = PRICES / "ecs-list-prices.csv") -> tuple[EcsPrice, ...]:
     """The rows of a price list of ECS types. Raises SettingsError where the file is missing, or a row cannot be read."""
-    return tuple(
-        EcsPrice(
-            row["site"],
-            row["region"],
-            row["currency"],
-            row["instance_type"],
-            _number(row, "vcpu", where),
-            _number(row, "memory_gib", where),
-            _number(row, "price", where),
-            _day(row, "valid_from", where),
-            row["source"],
-            _day(row, "valid_to", where) if row.get("valid_to") else None,
-        )
-        for where, row in _numbered(path, _ECS_COLUMNS)
-    )
+    return _load(EcsPrice, path)
 
 
 def load_spot(path: Path = PRICES / "spot-prices.csv") -> tuple[SpotChange, ...]:
     """The rows of a list of spot prices. Raises SettingsError where the file is missing, or a row cannot be read."""
-    return tuple(
-        SpotChange(
-            row["site"],
-            row["region"],
-            row["zone"],
-            row["currency"],
-            row["instance_type"],
-            _number(row, "price", where),
-            _moment(row, "at", where),
-            row["source"],
-            _moment(row, "until", where) if row["until"] else None,
-        )
-        for where, row in _numbered(path, _SPOT_COLUMNS)
-    )
+    return _load(SpotChange, path)
 
 
-def _numbered(path: Path, columns: frozenset[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row with the place that an error names: the file and its line."""
-    for line, row in enumerate(tables.rows(path, columns), start=2):
-        yield f"{path.name}, line {line}", row
+def _load(kind: type[AnyRow], path: Path) -> tuple[AnyRow, ...]:
+    """Rows of a file whose columns have the names of the fields; those with a default may be missing or empty."""
+    needed = frozenset(one.name for one in fields(kind) if one.default is MISSING)
+    found = []
+    for line, row in enumerate(tables.rows(path, needed), start=2):
+        cells: dict[str, Any] = {
+            one.name: _read(one.name, row[one.name], f"{path.name}, line {line}")
+            for one in fields(kind)
+            if one.name in needed or row.get(one.name)
+        }
+        found.append(kind(**cells))
+    return tuple(found)
 
 
-def _number(row: Mapping[str, str], column: str, where: str) -> Decimal:
+def _read(column: str, cell: str, where: str) -> object:
+    reader = _READERS.get(column)
+    if reader is None:
+        return cell
     try:
-        found = Decimal(row[column])
-    except InvalidOperation:
-        found = Decimal("NaN")
-    if not found.is_finite():
+        return reader.parse(cell)
+    except (ValueError, InvalidOperation):
         raise SettingsError(
-            "A price list holds a word where a number belongs.",
+            f"A price list holds something else where {reader.what} belongs.",
             where=f"{where}, column {column}",
-            value=row[column],
-            allowed="a number with a point, such as 0.000049",
-        )
-    return found
-
-
-def _day(row: Mapping[str, str], column: str, where: str) -> date:
-    try:
-        return date.fromisoformat(row[column])
-    except ValueError:
-        raise SettingsError(
-            "A price list holds a word where a day belongs.",
-            where=f"{where}, column {column}",
-            value=row[column],
-            allowed="a day such as 2026-11-24",
+            value=cell,
+            allowed=f"{reader.what} such as {reader.example}",
         ) from None
 
 
-def _moment(row: Mapping[str, str], column: str, where: str) -> datetime:
-    try:
-        return moments.parse(row[column])
-    except ValueError:
-        raise SettingsError(
-            "A price list holds a word where a moment belongs.",
-            where=f"{where}, column {column}",
-            value=row[column],
-            allowed="a moment such as 2026-11-24T09:30:00Z",
-        ) from None
+def _finite(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError(text)
+    return number
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a cell is read, and what it is called to somebody who must correct it."""
+
+    parse: Callable[[str], object]
+    what: str
+    example: str
+
+
+_NUMBER = _Reader(_finite, "a number", "0.000049")
+_DAY = _Reader(date.fromisoformat, "a day", "2026-11-24")
+_MOMENT = _Reader(moments.parse, "a moment", "2026-11-24T09:30:00Z")
+_READERS = {
+    **dict.fromkeys(("price", "vcpu", "memory_gib"), _NUMBER),
+    **dict.fromkeys(("valid_from", "valid_to"), _DAY),
+    **dict.fromkeys(("at", "until"), _MOMENT),
+}
+"""By column; the others are text."""
 
 
 @cache

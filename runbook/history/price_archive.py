@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +33,7 @@ from runbook.settings import Settings
 PAGE = "#prices-archived"
 SUFFIX = ".parquet"
 
-_MONEY = pa.decimal128(38, 18)
+_NUMBER = pa.decimal128(38, 18)
 _MOMENT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
@@ -43,13 +43,15 @@ SCHEMA = pa.schema(
         pa.field("zone", pa.string()),
         pa.field("currency", pa.string()),
         pa.field("compute_category", pa.string()),
-        pa.field("item", pa.string(), nullable=False),
-        pa.field("vcpu", _MONEY),
-        pa.field("memory_gib", _MONEY),
-        pa.field("price", _MONEY),
+        pa.field("item", pa.string()),
+        pa.field("instance_type", pa.string()),
+        pa.field("vcpu", _NUMBER),
+        pa.field("memory_gib", _NUMBER),
+        pa.field("price", _NUMBER),
         pa.field("valid_from", pa.date32()),
         pa.field("at", _MOMENT),
-        pa.field("until", _MOMENT),
+        pa.field("first", _MOMENT),
+        pa.field("last", _MOMENT),
         pa.field("source", pa.string(), nullable=False),
         pa.field("archived_at", _MOMENT, nullable=False),
     ]
@@ -155,10 +157,10 @@ class Archive:
         """All that was archived, by time of writing. Raises HistoryError for a file that cannot be read."""
         found = [row for file in self._files() for row in self._read(file)]
         return Rows(
-            tuple(_item(row) for row in found if row["kind"] == "item"),
-            tuple(_ecs(row) for row in found if row["kind"] == "ecs"),
-            tuple(_spot(row) for row in found if row["kind"] == "spot"),
-            tuple(_asked(row) for row in found if row["kind"] == "asked"),
+            tuple(_as(PriceRow, row) for row in found if row["kind"] == "item"),
+            tuple(_as(EcsPrice, row) for row in found if row["kind"] == "ecs"),
+            tuple(_as(SpotChange, row) for row in found if row["kind"] == "spot"),
+            tuple(_as(Asked, row) for row in found if row["kind"] == "asked"),
         )
 
     def state(self) -> State:
@@ -187,82 +189,35 @@ class Archive:
 
 
 def _table(rows: Rows, now: datetime) -> pa.Table:
-    flat: list[dict[str, Any]] = [
-        *({**_common(row), "kind": "item", "compute_category": row.compute_category, "item": row.item} for row in rows.items),
-        *(
-            {**_common(row), "kind": "ecs", "item": row.instance_type, "vcpu": row.vcpu, "memory_gib": row.memory_gib}
-            for row in rows.ecs
-        ),
-        *(
-            {
-                "kind": "spot", "site": one.site, "region": one.region, "zone": one.zone, "currency": one.currency,
-                "item": one.instance_type, "price": one.price, "at": one.at, "source": one.source,
-            }
-            for one in rows.spot
-        ),
-        *(
-            {
-                "kind": "asked", "site": one.site, "region": one.region, "item": one.instance_type,
-                "at": one.first, "until": one.last, "source": one.source,
-            }
-            for one in rows.asked
-        ),
-    ]  # fmt: skip
-    return pa.Table.from_pylist([{**row, "archived_at": now} for row in flat], SCHEMA)
+    kinds: dict[str, tuple[PriceRow | EcsPrice | SpotChange | Asked, ...]] = {
+        "item": rows.items,
+        "ecs": rows.ecs,
+        "spot": rows.spot,
+        "asked": rows.asked,
+    }
+    flat = [{**_columns(row), "kind": kind, "archived_at": now} for kind, held in kinds.items() for row in held]
+    return pa.Table.from_pylist(flat, SCHEMA)
 
 
-def _common(row: PriceRow | EcsPrice) -> dict[str, Any]:
-    names = ("site", "region", "currency", "price", "valid_from", "source")
-    return {name: getattr(row, name) for name in names}
+def _columns(row: PriceRow | EcsPrice | SpotChange | Asked) -> dict[str, Any]:
+    return {one.name: getattr(row, one.name) for one in fields(row) if one.name in SCHEMA.names}
 
 
-def _item(row: dict[str, Any]) -> PriceRow:
-    return PriceRow(
-        row["site"],
-        row["region"],
-        row["currency"],
-        row["compute_category"],
-        row["item"],
-        _short(row["price"]),
-        row["valid_from"],
-        row["source"],
-    )
+Kind = TypeVar("Kind", PriceRow, EcsPrice, SpotChange, Asked)
 
 
-def _ecs(row: dict[str, Any]) -> EcsPrice:
-    return EcsPrice(
-        row["site"],
-        row["region"],
-        row["currency"],
-        row["item"],
-        _short(row["vcpu"]),
-        _short(row["memory_gib"]),
-        _short(row["price"]),
-        row["valid_from"],
-        row["source"],
-    )
+def _as(kind: type[Kind], row: dict[str, Any]) -> Kind:
+    return kind(**{one.name: _plain(row[one.name]) for one in fields(kind) if one.name in SCHEMA.names})
 
 
-def _spot(row: dict[str, Any]) -> SpotChange:
-    return SpotChange(
-        row["site"],
-        row["region"],
-        row["zone"],
-        row["currency"],
-        row["item"],
-        _short(row["price"]),
-        row["at"].astimezone(UTC),
-        row["source"],
-    )
-
-
-def _asked(row: dict[str, Any]) -> Asked:
-    first, last = row["at"].astimezone(UTC), row["until"].astimezone(UTC)
-    return Asked(row["site"], row["region"], row["item"], first, last, row["source"])
+def _plain(value: Any) -> Any:
+    """A cell as it was before: numbers without the zeros that the column adds, moments in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return _short(value) if isinstance(value, Decimal) else value
 
 
 def _short(number: Decimal) -> Decimal:
-    """A number without the zeros that its column adds."""
     return number.normalize() if number % 1 else number.quantize(Decimal(1))
 
 
