@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Sequence
 
-from matplotlib import font_manager
-
 from runbook.answer import Language
 
 LATIN = "DejaVu Sans"
@@ -46,6 +44,8 @@ def chinese_font(names: Collection[str]) -> str | None:
 @functools.cache
 def installed() -> frozenset[str]:
     """The families that matplotlib finds on this machine."""
+    from matplotlib import font_manager
+
     return frozenset(font.name for font in font_manager.fontManager.ttflist)
 
 
@@ -75,4 +75,6 @@ def _can_draw(character: str, glyphs: frozenset[int]) -> bool:
 @functools.cache
 def _glyphs(name: str) -> frozenset[int]:
     """The code points that a family has."""
+    from matplotlib import font_manager
+
     return frozenset(font_manager.get_font(font_manager.findfont(name)).get_charmap())

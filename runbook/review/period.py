@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from html import escape
 from pathlib import Path
@@ -23,10 +23,13 @@ import numpy as np
 
 from runbook import html
 from runbook.answer import Answer, Scope
+from runbook.charts import fonts
+from runbook.charts.colours import LOOKS
 from runbook.clients import connect
 from runbook.clients.engine import Engine, engine
 from runbook.clients.secrets import SecretStore
 from runbook.cost import data_quality, pricing, savings_plans
+from runbook.cost.collected import collected
 from runbook.cost.priced import COSTLESS
 from runbook.eci import charges
 from runbook.eci.prices import PriceBook
@@ -76,7 +79,7 @@ class Period:
     def report(self) -> Report:
         """What is wrong with the data, as checks: nothing of it stops an analysis, all of it is said."""
         assumed = {f"assumed: {name}": text for name, text in charges.ASSUMPTIONS.items()}
-        return Report(f"Pods of {self.scope.window}", tuple(_checks(self)), assumed)
+        return Report(f"Pods of {self.scope.window}", (*_checks(self), _language(self)), assumed)
 
     def summary(self) -> dict[str, str]:
         rows = {
@@ -114,6 +117,7 @@ def open_period(settings: Settings, first: str = "", last: str = "", *, client: 
     answering = engine(settings)
     everything = answering.scan([path])
     frame = _within(everything, scope)
+    scope = replace(scope, projects=_dearest(frame))
     return Period(
         settings, scope, frame, _within(everything, scope.before), book, _unused(covered, scope),
         data_quality.problems(frame, scope), answering, path,
@@ -122,6 +126,17 @@ def open_period(settings: Settings, first: str = "", last: str = "", *, client: 
 
 def _within(pods: nw.LazyFrame[Any], scope: Scope) -> nw.LazyFrame[Any]:
     return pods.filter((nw.col("day") >= nw.lit(scope.first)) & (nw.col("day") <= nw.lit(scope.last)))
+
+
+def _dearest(pods: nw.LazyFrame[Any]) -> tuple[str, ...]:
+    """The projects that cost most: those that charts give a colour of their own."""
+    sums = collected(
+        pods.filter(~nw.col("project_path").is_null())
+        .group_by("project_path")
+        .agg(nw.col("effective_cost").fill_null(0.0).sum().alias("cost")),
+        by=["project_path"],
+    )
+    return tuple(sums.sort_values("cost", ascending=False, kind="stable")["project_path"].head(len(LOOKS)))
 
 
 # -- which days -------------------------------------------------------------------------------------------------------
@@ -137,7 +152,8 @@ def _scope(settings: Settings, history: Store, book: PriceBook, first: str, last
         )  # fmt: skip
     dated = [row.valid_from for row in book.items if row.valid_from <= end]
     cost = settings.cost
-    return Scope(settings.name, begin, end, book.currency, max(dated, default=None), cost.language, cost.timezone)
+    language, _ = fonts.language(cost.language)
+    return Scope(settings.name, begin, end, book.currency, max(dated, default=None), language, cost.timezone)
 
 
 def _day(text: str, name: str) -> date | None:
@@ -293,3 +309,11 @@ def _prices(period: Period) -> Check:
     shown = [str(one) for one in found[:8]] + ([f"… and {len(found) - 8} more"] if len(found) > 8 else [])
     remedy = "Correct the rows in data/prices, or ask again: notebooks/operations/30-archive-prices."
     return Check.warned("cost-prices", title, "\n".join(shown), expected="none", remedy=remedy)
+
+
+def _language(period: Period) -> Check:
+    title = "Answers and charts are in the language of the card"
+    wanted, spoken = period.settings.cost.language, period.scope.language
+    if spoken == wanted:
+        return Check.passed("cost-language", title, spoken)
+    return Check.warned("cost-language", title, spoken, expected=wanted, remedy=fonts.NO_CHINESE_FONT)

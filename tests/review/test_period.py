@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from runbook.charts import fonts
 from runbook.errors import SettingsError
 from runbook.history import store
 from runbook.review import period
@@ -104,3 +105,22 @@ def test_the_report_says_what_is_assumed(folder: Path) -> None:
     report = str(period.open_period(card(folder), "2026-10-01", "2026-10-31").report)
     assert "A spot instance has the default protection of one hour" in report
     assert "no spot price" in report
+
+
+def test_the_dearest_projects_have_colours(folder: Path) -> None:
+    """The scope names the projects that cost most, the dearest first, so that every chart colours them alike."""
+    whole = period.open_period(card(folder, timezone="UTC"), "2026-10-01", "2026-10-31")
+    frame = whole.frame.filter(~nw.col("project_path").is_null()).select("project_path", "effective_cost")
+    sums = frame.collect("pandas").to_native().groupby("project_path")["effective_cost"].sum()
+    assert list(whole.scope.projects) == sums.sort_values(ascending=False).index[: len(whole.scope.projects)].tolist()
+    assert 2 <= len(whole.scope.projects) <= 8
+
+
+def test_the_language_of_the_card(folder: Path) -> None:
+    """Answers are in the card's language; where no font here can draw it they are in English, and the report says so."""
+    chinese = period.open_period(card(folder, timezone="UTC", language="zh"), "2026-10-30", "2026-10-31")
+    (check,) = [one for one in chinese.report.checks if one.id == "cost-language"]
+    if fonts.chinese_font(fonts.installed()):
+        assert chinese.scope.language == "zh" and check.status.value == "pass"
+    else:
+        assert chinese.scope.language == "en" and check.remedy == fonts.NO_CHINESE_FONT
