@@ -503,6 +503,8 @@ class Cost(_Card):
     """What answers questions: duckdb (embedded), or a Spark master's address such as spark://host:7077 or local[2]."""
     prices: Annotated[Text, StringConstraints(pattern=HISTORY_PATTERN)] = "var/prices"
     """Where archived prices are kept: a folder, or a folder of the history's bucket."""
+    bills: Annotated[Text, StringConstraints(pattern=HISTORY_PATTERN)] = "var/bills"
+    """Where the bill is kept, fetched or exported as CSV: a folder, or a folder of the history's bucket."""
     bill_rounding: Literal["none", "hour", "instance"] = "none"
     """Whether amounts below 0.01 are rounded to 0.01: none, each settled hour, or each instance. Documented, but not for which."""
     discounts: list[Discount] = []
