@@ -6,13 +6,17 @@ numbers as decimals, and Spark adds up no truth values. Questions end with `coll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+BATCH = 500_000
+"""Rows of one batch."""
 
 
 def collected(frame: nw.LazyFrame[Any], *, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -25,6 +29,17 @@ def collected(frame: nw.LazyFrame[Any], *, by: Sequence[str] = ()) -> pd.DataFra
     schema = pa.schema([(field.name, _plain(field.type)) for field in table.schema])
     result: pd.DataFrame = table.cast(schema).to_pandas(date_as_object=False)
     return result
+
+
+def batches(frame: nw.LazyFrame[Any]) -> Iterator[pa.RecordBatch]:
+    """Every row of a few columns, in batches, for the rare question that has to look at each pod: nothing is sorted.
+
+    DuckDB hands batches out while it reads, so that all of them together are never in memory; Spark sends them at once.
+    """
+    if frame.implementation.is_duckdb():
+        yield from frame.to_native().to_arrow_reader(BATCH)
+    else:
+        yield from frame.collect("pyarrow").to_native().to_batches()
 
 
 def count(condition: nw.Expr) -> nw.Expr:

@@ -23,6 +23,7 @@ import numpy as np
 from runbook.answer import Answer, Scope
 from runbook.cost import other_costs, quantiles
 from runbook.cost.collected import collected, count
+from runbook.moments import duration
 from runbook.settings import OtherCost
 
 if TYPE_CHECKING:
@@ -333,15 +334,3 @@ def _gaps(unseen: int, backwards: int, scope: Scope) -> tuple[str, ...]:
             )
         )
     return tuple(notes)
-
-
-def duration(seconds: float) -> str:
-    """`4.2 s`, `38 s`, `2 min 5 s`, `1 h 3 min`: two figures are enough to compare."""
-    if seconds < 10:
-        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

@@ -143,12 +143,3 @@ def test_chinese() -> None:
         startup.image_caches(pods, chinese, CACHES),
     ):
         assert not set("acehinrst") & set(answer.sentence.replace("Pod", "").replace("Runner", "").replace("CNY", "").replace(" s", "").replace("min", "").replace("p95", ""))  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(4, "4 s"), (4.25, "4.2 s"), (38.4, "38 s"), (125, "2 min 5 s"), (600, "10 min"), (7260, "2 h 1 min"), (3.6e6, "1,000 h 0 min")],
-)  # fmt: skip
-def test_durations_are_said_briefly(seconds: float, text: str) -> None:
-    """Two figures of a duration are enough to compare."""
-    assert startup.duration(seconds) == text
