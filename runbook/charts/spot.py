@@ -246,11 +246,11 @@ def _name(row: dict[Any, Any], scope: Scope) -> str:
 def _limits(row: dict[Any, Any], scope: Scope) -> str:
     """Up to which price and rate it pays, and the rate that was seen."""
     share = row["break_even_share"]
-    price = (
-        ""
-        if share != share
-        else scope.text(en=f"pays to {100 * share:.0f} % of list; ", zh=f"目录价 {100 * share:.0f} % 以下划算；")
-    )
+    price = scope.text(en=f"pays to {100 * share:.0f} % of list; ", zh=f"目录价 {100 * share:.0f} % 以下划算；")
+    if share >= 1:
+        price = scope.text(en="pays up to the whole list price; ", zh="按目录价也划算；")
+    if share != share:
+        price = ""
     low, high = (_rate(row[f"break_even_per_hour_{end}"]) for end in ("low", "high"))
     limit = low if low == high else f"{low}–{high}"
     seen = _rate(row["per_hour"]) if row["reclaimed"] else f"0 (≤ {_rate(row['per_hour_high'])})"

@@ -1,8 +1,8 @@
 """Does spot pay? What it saved each project, what its interruptions and fallbacks took away from that, and what is left.
 
 Everything is held against the vCPU and memory price of ECI that a team would pay without spot, never against the list price of
-the ECS type that a spot instance is matched to: that one is dearer, and a discount on it is not yet a saving. A spot pod whose
-cost is an interval (nobody wrote down its ECS type, or the market of its time is not archived) makes every answer an interval.
+the ECS type that a spot instance is matched to: a discount on that one is not yet a saving. A spot pod whose cost is an interval
+(nobody wrote down its ECS type, or the market of its time is not archived) makes every answer an interval.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ledger(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     project's own discount, and is not part of the net.
 
     The table has a row a project, the largest net first: `project`, counts, `spot_hours`, `on_demand` (of the pods in *gross*)
-    and money as `…_low` and `…_high`, which are equal where every cost is known.
+    and money as `…_low` and `…_high`, which are equal where every cost is known, and null where none is.
     """
     marked = spot_pods.marked(pods)
     table = _by_project(marked, scope)
@@ -97,6 +97,8 @@ def _by_project(marked: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
         overall = table[f"gross_{end}"].sum() / (table["on_demand"].sum() or 1.0)
         own = table[f"gross_{end}"] / table["on_demand"].replace(0.0, np.nan)
         table[f"missed_{end}"] = (table["fallback_on_demand"] * own.fillna(overall)).clip(lower=0.0)
+    nothing_known = (table["spot_pods"] > 0) & (table["unpriced"] == table["spot_pods"])
+    table.loc[nothing_known, [f"{name}_{end}" for name in ("gross", "net") for end in ("low", "high")]] = np.nan
     table["project"] = table["project_path"].fillna(scope.not_allocated)
     return table.sort_values(["net_high", "project"], ascending=[False, True], ignore_index=True)[list(_LEDGER)]
 
@@ -139,32 +141,47 @@ def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
             en=f"{spot_pods.counted(asked, 'pod')} asked for spot and none got it: nothing was saved.",
             zh=f"{asked:,} 个 Pod 申请了抢占式实例，均未获得：没有节省。",
         )
+    if totals["unpriced"] == totals["spot_pods"]:
+        return scope.text(
+            en=f"Nobody knows what {spot_pods.counted(int(totals['spot_pods']))} cost: whether spot paid is not known.",
+            zh=f"{int(totals['spot_pods']):,} 个抢占式 Pod 的费用均未知：是否划算无法判断。",
+        )
+    equation, low, high = _equation(totals, scope), totals["net_low"], totals["net_high"]
+    net, share = spot_pods.span(scope, low, high), _share(low, high, totals["on_demand"], scope)
+    if high < 0:
+        dearer = spot_pods.span(scope, -high, -low)
+        return scope.text(
+            en=f"Spot cost {dearer} more than ECI's vCPU and memory price would have: {equation}.",
+            zh=f"抢占式实例比按 vCPU 和内存计费多花了 {dearer}：{equation}。",
+        )
+    if low < 0:
+        return scope.text(
+            en=f"Whether spot paid is not known: net {net}{share}: {equation}.",
+            zh=f"抢占式实例是否划算尚不确定：净节省 {net}{share}：{equation}。",
+        )
+    return scope.text(en=f"Spot saved {net} net{share}: {equation}.", zh=f"抢占式实例净节省 {net}{share}：{equation}。")
+
+
+def _equation(totals: pd.Series, scope: Scope) -> str:
     gross = spot_pods.span(scope, totals["gross_low"], totals["gross_high"])
     lost = spot_pods.span(scope, totals["rework_low"], totals["rework_high"])
     taken, fallback = int(totals["reclaimed"]), totals["fallback"]
     rework = f"{lost} for {spot_pods.counted(taken, 'pod')}" if taken else "nothing for pods"
-    parts = scope.text(
+    return scope.text(
         en=f"gross {gross}, minus {rework} taken away, minus"
         f" {scope.money(fallback) if fallback else 'nothing'} for fallbacks",
         zh=f"毛节省 {gross}，减去 {taken:,} 个被回收 Pod 的 {lost}，减去回退多付的 {scope.money(fallback)}",
     )
-    low, high, work = totals["net_low"], totals["net_high"], totals["on_demand"]
-    if high < 0:
-        return scope.text(
-            en=f"Spot cost {spot_pods.span(scope, -high, -low)} more than ECI's vCPU and memory price would have: {parts}.",
-            zh=f"抢占式实例比按 vCPU 和内存计费多花了 {spot_pods.span(scope, -high, -low)}：{parts}。",
-        )
-    first, last = (
-        f"{'−' * (round(100 * end / (work or 1)) < 0)}{abs(100 * end / (work or 1)):.0f}" for end in (low, high)
-    )
+
+
+def _share(low: float, high: float, work: float, scope: Scope) -> str:
+    """` (71 % of what the same work costs without spot)`; nothing where that is not known."""
+    if not work:
+        return ""
+    first, last = (f"{100 * end / work:.0f}".replace("-", "−") for end in (low, high))
     share = first if first == last else scope.text(en=f"{first} to {last}", zh=f"{first} 至 {last}")
-    of = scope.text(
-        en=f", {share} % of what the same work costs without spot" if work else "",
-        zh=f"，为不用抢占式实例时费用的 {share} %" if work else "",
-    )
     return scope.text(
-        en=f"Spot saved {spot_pods.span(scope, low, high)} net{of}: {parts}.",
-        zh=f"抢占式实例净节省 {spot_pods.span(scope, low, high)}{of}：{parts}。",
+        en=f" ({share} % of what the same work costs without spot)", zh=f"（不用抢占式实例时费用的 {share} %）"
     )
 
 

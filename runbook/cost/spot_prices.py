@@ -1,7 +1,7 @@
 """What spot instances cost an hour: beside the price at which they would no longer pay, and beside the market's archive.
 
 The measure is ECI's own vCPU and memory price, which a team would pay without spot. The ECS type that a spot instance is matched
-to has a list price of its own, mostly dearer: a discount of 30 % on that may save nothing.
+to has a list price of its own, dearer or cheaper: what a discount on it is worth shows only beside the plain price.
 """
 
 from __future__ import annotations
@@ -122,13 +122,21 @@ def _break_even_sentence(table: pd.DataFrame, scope: Scope) -> str:
     )
     if table["pays"].eq(True).all():
         first = scope.text(en="Spot pays for every size that was used", zh="所用的每种规格都划算")
+    elif table["pays"].isna().any():
+        unsure = 100 * table.loc[table["pays"].isna(), "spot_hours"].sum() / hours
+        first += scope.text(en=f"; of {unsure:.0f} % nobody knows", zh=f"，{unsure:.0f} % 不确定")
     if known.empty:
         return first + scope.text(en=".", zh="。")
     row = known.iloc[0]
-    paid = _percents(row["paid_share_low"], row["paid_share_high"], scope)
+    paid, limit = _percents(row["paid_share_low"], row["paid_share_high"], scope), row["break_even_share"]
+    if limit >= 1:
+        return first + scope.text(
+            en=f"; {size_of(row)} pays up to its whole ECS list price and costs {paid} of it now.",
+            zh=f"；{size_of(row)} 即使按 ECS 目录价也划算，目前为其 {paid}。",
+        )
     return first + scope.text(
-        en=f"; {size_of(row)} pays up to {100 * row['break_even_share']:.0f} % of its ECS list price and costs {paid} now.",
-        zh=f"；{size_of(row)} 在 ECS 目录价的 {100 * row['break_even_share']:.0f} % 以下划算，目前为 {paid}。",
+        en=f"; {size_of(row)} pays up to {100 * limit:.0f} % of its ECS list price and costs {paid} now.",
+        zh=f"；{size_of(row)} 在 ECS 目录价的 {100 * limit:.0f} % 以下划算，目前为 {paid}。",
     )
 
 

@@ -98,6 +98,13 @@ def test_fallback_and_what_it_missed() -> None:
     assert (missed.get_x(), missed.get_width()) == (3.0, 1.5)
 
 
+def test_a_project_of_which_nothing_is_known_says_so() -> None:
+    """No bar and no dot where no cost is known, and the word for it beside the row."""
+    (axes,) = draw.ledger(spot.ledger(frame(pod(1, spot=True, effective_cost=None, on_demand_cost=1.0)), SCOPE)).axes
+    assert axes.texts[0].get_text() == "unknown"
+    assert not np.any(np.nan_to_num(bars(axes, "gross")))
+
+
 def test_a_hundred_projects_are_twenty_and_the_rest_in_words() -> None:
     """The twenty largest are drawn, and the other eighty named with their net: 0.9 × (1 + … + 80) = 2916."""
     (axes,) = draw.ledger(spot.ledger(frame(*spot_pods(100)), SCOPE)).axes

@@ -46,7 +46,7 @@ def test_the_ledger_of_one_project() -> None:
     assert row["net_low"] == row["net_high"] == pytest.approx(5.7)
     assert (row["spot_pods"], row["reclaimed"], row["fallback_pods"]) == (3, 1, 1)
     assert answer.sentence == (
-        "Spot saved CNY 5.70 net, 71 % of what the same work costs without spot: gross CNY 6.00, minus CNY 0.30 for 1 pod"
+        "Spot saved CNY 5.70 net (71 % of what the same work costs without spot): gross CNY 6.00, minus CNY 0.30 for 1 pod"
         " taken away, minus nothing for fallbacks."
     )
 
@@ -140,7 +140,13 @@ def test_an_unknown_ecs_type_gives_an_interval() -> None:
         pytest.approx(0.7),
         pytest.approx(3.6),
     )
-    assert answer.sentence.startswith("Spot saved CNY 0.40 to 3.30 net, 10 to 82 % of")
+    assert answer.sentence.startswith("Spot saved CNY 0.40 to 3.30 net (10 to 82 % of")
+
+
+def test_an_interval_around_zero_is_no_saving() -> None:
+    """Worth 4.00, cost 1.00 to 5.00: it saved 3.00 or lost 1.00, and the sentence does not choose."""
+    answer = spot.ledger(frame(spot_pod(1, cost=None, cost_low=1.0, cost_high=5.0)), SCOPE)
+    assert answer.sentence.startswith("Whether spot paid is not known: net −CNY 1.00 to CNY 3.00 (−25 to 75 % of")
 
 
 def test_spot_that_was_dearer_says_so() -> None:
@@ -156,6 +162,14 @@ def test_a_pod_without_a_cost_is_counted_and_not_zero() -> None:
     row = only(answer)
     assert (row["gross_low"], row["unpriced"], row["spot_pods"]) == (3.0, 1, 2)
     assert any(note.startswith("Of 1 spot pod nobody knows the cost") for note in answer.notes)
+
+
+def test_a_project_of_which_nothing_is_known_has_no_zero() -> None:
+    """All spot pods of a project are without a price: gross and net are unknown, and the sentence says so."""
+    answer = spot.ledger(frame(spot_pod(1, cost=None, problem="no price")), SCOPE)
+    row = only(answer)
+    assert row["net_low"] != row["net_low"] and row["gross_high"] != row["gross_high"]
+    assert answer.sentence == "Nobody knows what 1 spot pod cost: whether spot paid is not known."
 
 
 def test_an_instance_that_was_never_made_is_no_spot_pod() -> None:

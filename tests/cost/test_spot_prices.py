@@ -55,6 +55,14 @@ def test_a_discount_on_the_list_price_may_save_nothing() -> None:
     assert answer.sentence.startswith("Spot pays for 0 % of the spot-hours and does not for 100 %")
 
 
+def test_a_list_price_below_the_plain_one_pays_at_any_price() -> None:
+    """Listed at 0.39 where plain is 0.441: the market never asks more than the list price, so spot cannot lose by price."""
+    answer = spot_prices.break_even(frame(spot_pod(1, 0.1, list_cost=0.39)), SCOPE)
+    assert answer.sentence.endswith(
+        "ecs.c6.large (2c/4Gi) pays up to its whole ECS list price and costs 26 % of it now."
+    )
+
+
 def test_lost_work_lowers_the_break_even() -> None:
     """1 of 4 spot-hours was lost: spot pays up to 0.441 × 3/4 / 0.622 = 53.2 % of the list price."""
     pods = [spot_pod(1, 0.1, 3.0), spot_pod(2, 0.1, 1.0, ended="reclaimed")]
@@ -101,7 +109,9 @@ def test_an_unknown_type_has_an_interval_and_no_share_of_a_list_price() -> None:
 def test_an_interval_that_holds_the_break_even_decides_nothing() -> None:
     """It cost 0.30 to 0.60 an hour, and 0.441 lies between: it may pay or not."""
     unknown = spot_pod(1, None, ecs_type=None, list_cost=None, cost_low=0.3, cost_high=0.6)
-    assert spot_prices.break_even(frame(unknown), SCOPE).table["pays"].to_list() == [None]
+    answer = spot_prices.break_even(frame(unknown), SCOPE)
+    assert answer.table["pays"].to_list() == [None]
+    assert answer.sentence.endswith("; of 100 % nobody knows.")
 
 
 def test_extra_storage_is_left_out() -> None:
