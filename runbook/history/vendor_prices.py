@@ -203,8 +203,8 @@ def _items(ask: _Asker) -> Iterator[PriceRow]:
         if not small or not large:
             continue
         gib = (large[0] - small[0]) / (more - memory)
-        yield _item(ask, category, prices.MEMORY, gib, small[1])
         yield _item(ask, category, prices.VCPU, (small[0] - gib * memory) / vcpu, small[1])
+        yield _item(ask, category, prices.MEMORY, gib, small[1])
         if not economy:
             roomy = price(vcpu=vcpu, memory_gib=memory, ephemeral_gib=FREE_EPHEMERAL_GIB + _MORE_EPHEMERAL_GIB)
             if roomy and roomy[0] > small[0]:
