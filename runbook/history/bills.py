@@ -1,0 +1,238 @@
+"""The bill, fetched day by day and kept: Alibaba Cloud shows 18 months of it, and a review wants to look back.
+
+    bills = open_bills(settings)
+    report = bills.fetch(connect.alibaba(settings).daily_bill, first, last, now=now)
+    kept = bills.load(first, last)                   # kept.bill, and kept.report of what could not be read
+
+A day is a Parquet file, `NAME/2026-11-03.parquet` below the card's `cost.bills`; a day whose month was not final when it was
+fetched is fetched again. Exported CSV files of any of the known families that lie in the same folder complete what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runbook.clients import storage
+from runbook.clients.secrets import SecretStore
+from runbook.clients.storage import Folder, StoredFile
+from runbook.cost import bill_files
+from runbook.cost.bill import CHINA, Bill, BillRow, Kind, from_api, month_is_final
+from runbook.eci.prices import SITES
+from runbook.errors import BillError
+from runbook.report import Check, Report
+from runbook.settings import Settings
+
+Ask = Callable[[date], Sequence[Mapping[str, Any]]]
+"""The rows of DescribeInstanceBill of one day: `AlibabaCloud.daily_bill`."""
+
+FETCHED_AT = b"runbook.bill.fetched_at"
+
+_AMOUNT = pa.decimal128(38, 18)
+_MOMENT = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    [
+        pa.field("product", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("currency", pa.string(), nullable=False),
+        pa.field("month", pa.date32(), nullable=False),
+        pa.field("pretax_amount", _AMOUNT, nullable=False),
+        pa.field("day", pa.date32()),
+        pa.field("list_amount", _AMOUNT),
+        pa.field("after_discount", _AMOUNT),
+        pa.field("with_tax", pa.bool_(), nullable=False),
+        pa.field("account", pa.string()),
+        pa.field("instance_id", pa.string()),
+        pa.field("item", pa.string()),
+        pa.field("usage", _AMOUNT),
+        pa.field("unit", pa.string()),
+        pa.field("service_seconds", _AMOUNT),
+        pa.field("usage_start", _MOMENT),
+        pa.field("usage_end", _MOMENT),
+        pa.field("tags", pa.string(), nullable=False),
+        pa.field("line_id", pa.string()),
+    ]
+)
+"""The columns of a kept day: those of `runbook.cost.bill.BillRow`, tags as JSON."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The bill of some days, and what of it could not be read."""
+
+    bill: Bill
+    report: Report
+
+
+def open_bills(settings: Settings, client: SecretStore | None = None) -> Bills:
+    """The folder of the card's bill; a bucket is opened as the history's is. `client` as for the history."""
+    place = settings.history.model_copy(update={"url": settings.cost.bills})
+    return Bills(storage.open_folder(place, client), settings.name, SITES[settings.site])
+
+
+class Bills:
+    """The kept days of one cluster's account, and exported files beside them. Each day is written in one step."""
+
+    def __init__(self, folder: Folder, name: str, currency: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.currency = currency
+
+    def __repr__(self) -> str:
+        return f"Bills({self.place!r})"
+
+    @cached_property
+    def place(self) -> str:
+        """Where people put exported files."""
+        return f"{self.folder.url}/{self.name}"
+
+    def fetch(self, ask: Ask, first: date, last: date, *, now: datetime) -> Report:
+        """Fetch the days (of China, both included) that are over and not kept for good yet. Raises AlibabaError; the days before are kept."""
+        yesterday = now.astimezone(CHINA).date() - timedelta(days=1)
+        days = [first + timedelta(days=number) for number in range((min(last, yesterday) - first).days + 1)]
+        kept = {file.name: file for file in self._files()}
+        wanted = [day for day in days if not self._is_final(kept.get(f"{day}.parquet"), day)]
+        got: dict[date, Bill] = {}
+        for day in wanted:
+            got[day] = Bill.of(from_api(row, cycle=f"{day:%Y-%m}") for row in ask(day))
+            if got[day].rows:
+                self.folder.put(f"{self.name}/{day}.parquet", _encoded(got[day], now))
+        facts = {
+            "place": self.place,
+            "days": f"{first} to {last}",
+            "fetched": f"{len(wanted)} of {max((last - first).days + 1, 0)} days, {sum(len(one.rows) for one in got.values()):,} rows",
+            "kept before": f"{len(days) - len(wanted)} days",
+        }
+        return Report("The bill", [_all_there(days, wanted, got, last, yesterday)], facts)
+
+    def load(self, first: date, last: date) -> Kept:
+        """What is kept of the days, with exported files for what is missing. A file that cannot be read is named in the report."""
+        files = self._files()
+        faults: list[str] = []
+        bill = Bill((), ())
+        for file in files:
+            day = _day_of(file)
+            if day is not None and first <= day <= last:
+                bill = _joined(bill, _tried(self._decoded, file, faults))
+        for file in files:
+            if file.name.lower().endswith((".csv", ".tsv")):
+                exported = _tried(self._parsed, file, faults)
+                bill = bill.with_(exported.within(first, last)) if exported else bill
+        facts = {"place": self.place, "rows": f"{len(bill.rows):,}", "sources": ", ".join(dict.fromkeys(bill.sources))}
+        return Kept(bill, Report("The kept bill", [_readable(faults, bill, self.place)], facts))
+
+    def _files(self) -> list[StoredFile]:
+        return [file for file in self.folder.files(self.name) if not file.temporary]
+
+    def _is_final(self, file: StoredFile | None, day: date) -> bool:
+        """Whether a day was fetched when its month could not change any more."""
+        if file is None:
+            return False
+        metadata = pq.read_schema(self._path(file), filesystem=self.folder.filesystem).metadata or {}
+        fetched = metadata.get(FETCHED_AT)
+        return fetched is not None and datetime.fromisoformat(fetched.decode()) >= month_is_final(day)
+
+    def _path(self, file: StoredFile) -> str:
+        return f"{self.folder.root}/{file.path}"
+
+    def _decoded(self, file: StoredFile) -> Bill:
+        try:
+            rows = pq.read_table(self._path(file), filesystem=self.folder.filesystem).cast(SCHEMA).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BillError(
+                "A kept day of the bill cannot be read.",
+                where=f"{self.folder.url}/{file.path}",
+                value=str(error).splitlines()[0],
+                remedy="Remove the file and fetch the day again: runbook import bill",
+                page="#bill",
+            ) from None
+        return Bill(tuple(_row(row) for row in rows), ("DescribeInstanceBill",))
+
+    def _parsed(self, file: StoredFile) -> Bill:
+        with self.folder.filesystem.open_input_stream(self._path(file)) as stream:
+            return bill_files.parse(stream.read(), name=file.name, currency=self.currency)
+
+
+def _tried(read: Callable[[StoredFile], Bill], file: StoredFile, faults: list[str]) -> Bill | None:
+    """The bill of a file; of one that cannot be read, the page goes to the faults."""
+    try:
+        return read(file)
+    except BillError as error:
+        faults.append(str(error))
+        return None
+
+
+def _day_of(file: StoredFile) -> date | None:
+    """The day that a kept file is of, by its name."""
+    stem, _, ending = file.name.rpartition(".")
+    if ending != "parquet":
+        return None
+    try:
+        return date.fromisoformat(stem)
+    except ValueError:
+        return None
+
+
+def _joined(bill: Bill, day: Bill | None) -> Bill:
+    return Bill((*bill.rows, *day.rows), (*bill.sources, *day.sources), bill.repeated) if day else bill
+
+
+def _encoded(bill: Bill, now: datetime) -> pa.Buffer:
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for row in bill.rows:
+        for name in columns:
+            value = getattr(row, name)
+            columns[name].append(json.dumps(value, ensure_ascii=False) if name == "tags" else value)
+    schema = SCHEMA.with_metadata({FETCHED_AT: now.astimezone(UTC).isoformat().encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _row(row: dict[str, Any]) -> BillRow:
+    return BillRow(**row | {"kind": Kind(row["kind"]), "tags": json.loads(row["tags"])} | _trimmed(row))
+
+
+def _trimmed(row: Mapping[str, Any]) -> dict[str, Decimal | None]:
+    """Decimals without the zeros that a column of fixed digits adds."""
+    return {name: value.normalize() for name, value in row.items() if isinstance(value, Decimal)}
+
+
+def _all_there(days: list[date], wanted: list[date], got: Mapping[date, Bill], last: date, yesterday: date) -> Check:
+    title = "Every day of the bill is there"
+    empty = [day for day in wanted if not got[day].rows]
+    if not empty and last <= yesterday:
+        return Check.passed("bill", title, f"{len(days)} days")
+    missing = [f"{day}: no row" for day in empty[:10]] + ([f"… and {len(empty) - 10} more"] if len(empty) > 10 else [])
+    if last > yesterday:
+        missing.append(f"{yesterday + timedelta(days=1)} and later: not over yet")
+    return Check.warned(
+        "bill",
+        title,
+        "\n".join(missing),
+        expected="rows of every day on which pods ran",
+        remedy="Bills come 24 to 48 hours late: fetch again. Days on which nothing ran have no rows.",
+    )
+
+
+def _readable(faults: list[str], bill: Bill, place: str) -> Check:
+    title = "The kept bill can be read"
+    if faults:
+        return Check.failed(
+            "bill",
+            title,
+            "\n".join(faults),
+            expected="rows of a bill",
+            remedy="Replace the files that are named, or remove them.",
+        )
+    if bill.rows:
+        return Check.passed("bill", title, f"{len(bill.rows):,} rows")
+    return Check.skipped("bill", title, f"there is none of these days in {place}: runbook import bill fetches it")
