@@ -112,7 +112,7 @@ def open_period(settings: Settings, first: str = "", last: str = "", *, client: 
     book = price_archive.book(settings, client)
     scope = _scope(settings, history, book, first, last)
     path = ROOT / "var" / "cost" / settings.name / f"priced-{scope.first}_{scope.last}.parquet"
-    covered = _coverage(settings, history, book, scope)
+    covered = coverage(settings, history, book, scope)
     _write(settings, history, book, covered, scope, path, client)
     answering = engine(settings)
     everything = answering.scan([path])
@@ -184,7 +184,7 @@ def _of(settings: Settings) -> str:
 # -- pricing ----------------------------------------------------------------------------------------------------------
 
 
-def _records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Table]:
+def records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Table]:
     """The records of the period and of the one before, in batches; those of a few days more, for the edges."""
     import pyarrow as pa
 
@@ -202,12 +202,12 @@ def _records(settings: Settings, history: Store, scope: Scope) -> Iterator[pa.Ta
         yield pa.Table.from_batches(gathered).cast(schema)
 
 
-def _coverage(settings: Settings, history: Store, book: PriceBook, scope: Scope) -> Coverage | None:
+def coverage(settings: Settings, history: Store, book: PriceBook, scope: Scope) -> Coverage | None:
     """What savings plans cover, which needs all pods of an hour: a pass of its own, where the card has plans."""
     terms = settings.cost
     if not terms.savings_plans:
         return None
-    parts = [pricing.eligible_hours(batch, book, terms) for batch in _records(settings, history, scope)]
+    parts = [pricing.eligible_hours(batch, book, terms) for batch in records(settings, history, scope)]
     hours = np.concatenate([hours for hours, _ in parts] or [np.zeros(0, np.int64)])
     every, inverse = np.unique(hours, return_inverse=True)
     amounts = np.concatenate([amount for _, amount in parts] or [np.zeros(0)])
@@ -247,7 +247,7 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     with pq.ParquetWriter(partial, schema(), compression="zstd", compression_level=1) as writer:
-        for batch in _records(settings, history, scope):
+        for batch in records(settings, history, scope):
             columns = used.columns_for(batch, measured)
             table = pricing.priced(batch, book, settings.cost, coverage=covered, used=columns)
             after = pc.greater_equal(table["day"], pa.scalar(scope.before.first))
