@@ -48,6 +48,21 @@ class Reason(StrEnum):
     NOT_SOLD = "no rung fits"
 
 
+CHINESE = {
+    Reason.NOT_MEASURED: "没有用量数据",
+    Reason.TOO_FEW: "运行次数太少",
+    Reason.IMAGE: "镜像已变更",
+    Reason.REQUEST: "申请量已变更",
+    Reason.SEVERAL_SIZES: "同时申请多种规格",
+    Reason.DURATION: "运行时长已变化",
+    Reason.MEMORY: "内存用量已变化",
+    Reason.UNKNOWN_SIZE: "规格未知",
+    Reason.ECS_TYPE: "按 ECS 规格计费",
+    Reason.NOT_SOLD: "没有合适的规格",
+}
+"""The reasons in Chinese."""
+
+
 COLUMNS = (
     "project", "job_name", "job_stage", "verdict", "reason", "why", "runs", "measured", "out_of_memory",
     "memory_p50", "memory_p95", "memory_p99", "memory_peak", "vcpu_p50", "vcpu_p95", "vcpu_p99", "vcpu_peak",
@@ -56,7 +71,9 @@ COLUMNS = (
     "cost", "saves_share", "saves_a_month", "saves_low", "saves_high", "unpriced", "runs_needed", "region", "spot",
     "asked_by", "set_vcpu", "set_memory_gib",
 )  # fmt: skip
-"""The columns of `advice`; see there."""
+"""The columns of `rightsizing.advice`; see there."""
+TEXTS = ("project", "job_name", "job_stage", "verdict", "reason", "why", "region", "asked_by")
+COUNTS = ("runs", "measured", "out_of_memory", "measured_vcpu", "unpriced", "runs_needed")
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "peak": 1.0}
 _Z = 1.96
@@ -243,23 +260,36 @@ def _changed_runs(job: Job, scope: Scope) -> _NoAdvice | None:
 
 
 def _chosen(job: Job, row: Mapping[str, Any], rungs: Sequence[Rung], rule: Rule, scope: Scope) -> Rung | _NoAdvice:
-    """The cheapest rung that holds what the rule asks for; of CPU no more than is billed now, which no run could exceed."""
-    memory = quantiles.of_counts(job.memory["steps"] / STEPS, job.memory["runs"], rule.memory_quantile)
-    memory *= 1 + rule.memory_margin
-    vcpu = row["billed_vcpu"]
+    """The cheapest rung that holds what the rule asks for; of CPU no more than is billed now, which no run could exceed.
+
+    A dearer rung than the one that is billed now takes more than a margin: only where the runs do not fit into what there is.
+    """
+    peak = quantiles.of_counts(job.memory["steps"] / STEPS, job.memory["runs"], rule.memory_quantile)
+    memory, vcpu = peak * (1 + rule.memory_margin), row["billed_vcpu"]
     if len(job.vcpu):
-        vcpu = quantiles.of_counts(job.vcpu["steps"] / STEPS, job.vcpu["runs"], rule.vcpu_quantile) * (
-            1 + rule.vcpu_margin
-        )
-    vcpu = min(vcpu, row["billed_vcpu"])
+        busy = quantiles.of_counts(job.vcpu["steps"] / STEPS, job.vcpu["runs"], rule.vcpu_quantile)
+        vcpu = min(vcpu, busy * (1 + rule.vcpu_margin))
+    now = _rung(rungs, row)
     for rung in rungs:
-        holds = rung.memory_gib >= memory and rung.vcpu >= vcpu
-        if holds and rule.allows(job.hits(rung.memory_gib), job.measured):
+        if now is not None and rung.per_second > now.per_second and _holds(now, peak, vcpu, job, rule):
+            return now
+        if _holds(rung, memory, vcpu, job, rule):
             return rung
     needs = f"{memory:.3g} GiB"
     return _NoAdvice(Reason.NOT_SOLD, scope.text(
         en=f"no rung of {row['region']} that has a price holds {needs}", zh=f"{row['region']} 没有可容纳 {needs} 的已知价格规格"
     ))  # fmt: skip
+
+
+def _holds(rung: Rung, memory: float, vcpu: float, job: Job, rule: Rule) -> bool:
+    fits = rung.memory_gib >= memory and rung.vcpu >= vcpu
+    return fits and rule.allows(job.hits(rung.memory_gib), job.measured)
+
+
+def _rung(rungs: Sequence[Rung], row: Mapping[str, Any]) -> Rung | None:
+    """The rung that is billed now, if it is one of them."""
+    billed = (row["billed_vcpu"], row["billed_memory_gib"])
+    return next((one for one in rungs if (one.vcpu, one.memory_gib) == billed), None)
 
 
 def _replayed(
@@ -275,15 +305,18 @@ def _replayed(
     if row["measured_vcpu"]:
         result["slowed_low"], result["slowed_high"] = proportion.interval(slowed, row["measured_vcpu"], rule.confidence)
     result |= _tested(job, row, rungs, rule, scope)
-    now = next(
-        (one for one in rungs if (one.vcpu, one.memory_gib) == (row["billed_vcpu"], row["billed_memory_gib"])), None
-    )
+    now = _rung(rungs, row)
     if now is not None:
         result["saves_share"] = 1 - float(rung.per_second / now.per_second)
     dearer = (now is None and rung.memory_gib > row["billed_memory_gib"]) or (
         now is not None and rung.per_second > now.per_second
     )
     verdict = Verdict.KEEP if rung == now else Verdict.LARGER if dearer else Verdict.SMALLER
+    if verdict is Verdict.KEEP and row["out_of_memory"] and row["requested_memory_gib"] < rung.memory_gib:
+        result["why"] = scope.text(
+            en="runs ended out of memory below what is billed: ask for the whole rung, it costs nothing",
+            zh="在低于计费规格的用量下内存不足：可申请整个规格，不增加费用",
+        )
     return result | _money(job.sizes, rung, rungs, scope) | {"verdict": str(verdict)}
 
 

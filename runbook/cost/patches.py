@@ -101,7 +101,9 @@ class Patches:
 def of(advice: Answer) -> Patches:
     """The patches of `rightsizing.advice`, in its order."""
     scope = advice.scope
-    moved = advice.table[advice.table["verdict"].isin([Verdict.SMALLER, Verdict.LARGER])]
+    table = advice.table
+    whole_rung = (table["verdict"] == Verdict.KEEP) & table["why"].notna()
+    moved = table[table["verdict"].isin([Verdict.SMALLER, Verdict.LARGER]) | whole_rung]
     patches, without = [], []
     for row in moved.to_dict("records"):
         if row["set_vcpu"] == row["set_vcpu"] and row["set_vcpu"] is not None:
@@ -123,4 +125,6 @@ def _patch(row: Mapping[str, Any], scope: Scope) -> Patch:
         en=f", {scope.money(saves)} a month", zh=f"，每月 {scope.money(saves)}"
     )  # fmt: skip
     comment = scope.text(en=f"billed {was}, then {then}{money}", zh=f"计费由 {was} 变为 {then}{money}")
+    if row["verdict"] == Verdict.KEEP:
+        comment = f"{then}: {row['why']}"
     return Patch(row["project"], row["job_name"], Size(cpu, memory), row["asked_by"], comment)

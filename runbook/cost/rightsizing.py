@@ -17,7 +17,7 @@ import narwhals as nw
 
 from runbook.answer import Answer, Scope
 from runbook.cost import proportion, runs
-from runbook.cost.job_sizes import COLUMNS, Judged, Verdict, jobs_of, judged
+from runbook.cost.job_sizes import CHINESE, COLUMNS, COUNTS, TEXTS, Judged, Reason, Verdict, jobs_of, judged
 from runbook.cost.rungs import Rule
 from runbook.cost.runs import JOB, STEPS, Runs
 from runbook.cost.sizes import size_text
@@ -62,7 +62,8 @@ def advice(
 
     found = runs.counted(pods, scope)
     every = [judged(job, rule, scope, rows, offered) for job in jobs_of(found)]
-    table = pd.DataFrame([one.row for one in every], columns=list(COLUMNS))
+    types = {name: "float64" for name in COLUMNS} | dict.fromkeys(TEXTS, "object") | dict.fromkeys(COUNTS, "int64")
+    table = pd.DataFrame([one.row for one in every], columns=list(COLUMNS)).astype(types | {"spot": "bool"})
     order = {verdict: place for place, verdict in enumerate((Verdict.SMALLER, Verdict.LARGER, Verdict.KEEP))}
     table["_place"] = table["verdict"].map(order).fillna(len(order))
     by, ascending = ["_place", "saves_a_month", "cost", *COLUMNS[:3]], [True, False, False, True, True, True]
@@ -189,10 +190,10 @@ def _sentence(table: pd.DataFrame, scope: Scope) -> str:
     count = {verdict: int((table["verdict"] == verdict).sum()) for verdict in Verdict}
     jobs = scope.counted(len(table), "jobs")
     if count[Verdict.NO_ADVICE] == len(table):
-        reason = table["reason"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[0]
-        return scope.text(
-            en=f"No advice on any of {jobs}: most often {reason}.", zh=f"{jobs}均没有建议，最常见的原因：{reason}。"
-        )
+        reasons = table["reason"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        reason = Reason(reasons.index[0])
+        most = "" if len(reasons) == 1 else scope.text(en="most often ", zh="最常见的原因：")
+        return scope.text(en=f"No advice on {jobs}: {most}{reason}.", zh=f"{jobs}均没有建议：{most}{CHINESE[reason]}。")
     end = ""
     if count[Verdict.NO_ADVICE]:
         end = scope.text(
@@ -211,9 +212,9 @@ def _sentence(table: pd.DataFrame, scope: Scope) -> str:
         )
     risk = risk_text(int(first["hits"]), int(first["measured"]), first["hits_high"], scope)
     return scope.text(
-        en=f"{count[Verdict.SMALLER]:,} of {jobs} could have a smaller spec{larger}: {_saving(moved, scope)}; first of all"
+        en=f"{count[Verdict.SMALLER]:,} of {jobs} could have a cheaper spec{larger}: {_saving(moved, scope)}; first of all"
         f" {job_text(first)}, {was} → {to}, where {risk} would have hit the limit{end}.",
-        zh=f"{jobs}中 {count[Verdict.SMALLER]:,} 个可用更小规格{larger}：{_saving(moved, scope)}；首先是 {job_text(first)}，"
+        zh=f"{jobs}中 {count[Verdict.SMALLER]:,} 个可用更便宜的规格{larger}：{_saving(moved, scope)}；首先是 {job_text(first)}，"
         f"{was} → {to}，{risk}会触及上限{end}。",
     )
 

@@ -43,12 +43,17 @@ def _one(rng: np.random.Generator, number: int) -> dict[str, Any]:
         "job_status": "failed" if rng.random() < 0.1 else "success", "retry_of": number - 1 if rng.random() < 0.05 else None,
         "ecs_type": "ecs.c6.large" if spot and rng.random() < 0.5 else None,
     }  # fmt: skip
+    values |= {
+        "build_vcpu": values["requested_vcpu"] * 0.75, "build_memory_gib": values["requested_memory_gib"] * 0.75,
+        "asked_by": "limit" if number % 2 else "request",
+    }  # fmt: skip
     project = values["project_path"]
     values["project_namespace"] = project and project.split("/")[0]
     if rng.random() < 0.5:
         values |= {
             "used_vcpu_mean": vcpu * used[0] / 2, "used_vcpu_peak": vcpu * used[1],
             "used_memory_mean_gib": memory * used[2] / 2, "used_memory_peak_gib": memory * used[3], "used_samples": 20,
+            "used_source": "eci" if number % 3 else "job",
         }  # fmt: skip
     return pod(number, **values) | _odd(rng, values)
 
