@@ -72,51 +72,49 @@ def _minutes_off_the_hour(scope: Scope) -> int:
 
 
 def _cells(ran: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
-    """Reclaims and spot-hours by zone and hour of the day: each pod's seconds shared among the hours that it ran in."""
+    """Reclaims and spot-hours by zone and hour of the day: each pod's seconds shared among the hours that it ran in.
+
+    Pods that began in the same hour and reach the same number of hours further fill all but the first and the last of these, so
+    that sums of their groups are enough.
+    """
     import numpy as np
     import pandas as pd
 
     laps = (nw.col("seconds") / (DAY_HOURS * HOUR)).floor()
     until = nw.col("into") + nw.col("seconds") - laps * (DAY_HOURS * HOUR)
-    hours = [_within(until, number) - (nw.col("into") if number == 0 else 0.0) for number in range(DAY_HOURS + 1)]
-    last = ((nw.col("into") + nw.col("seconds")) / HOUR).ceil().cast(nw.Int64) - 1
-    sums = collected(
-        ran.group_by("zone", "hour").agg(
-            (laps * HOUR).sum().alias("laps"), *(one.sum().alias(f"h{number}") for number, one in enumerate(hours))
-        ),
-        by=["zone", "hour"],
-    )
-    ends = collected(
-        ran.filter(nw.col("taken"))
-        .with_columns(((nw.col("hour") + last) % DAY_HOURS).alias("end_hour"))
-        .group_by("zone", "end_hour")
-        .agg(nw.len().alias("reclaimed")),
-        by=["zone", "end_hour"],
+    groups = collected(
+        ran.with_columns(laps.alias("laps"), until.alias("until"))
+        .with_columns(((nw.col("until") / HOUR).ceil().cast(nw.Int64) - 1).alias("further"))
+        .group_by("zone", "hour", "further", "taken")
+        .agg(nw.len().alias("pods"), nw.col("into").sum(), nw.col("until").sum(), nw.col("laps").sum()),
+        by=["zone", "hour", "further", "taken"],
     )
     unknown = scope.text(en="unknown zone", zh="未知可用区")
-    zones = sorted({*sums["zone"].dropna()}) + [unknown] * bool(sums["zone"].isna().any())
+    zones = sorted({*groups["zone"].dropna()}) + [unknown] * bool(groups["zone"].isna().any())
     seconds, reclaimed = np.zeros((len(zones), DAY_HOURS)), np.zeros((len(zones), DAY_HOURS), np.int64)
-    for row in sums.fillna({"zone": unknown}).to_dict("records"):
-        at = zones.index(row["zone"])
-        seconds[at] += row["laps"]
-        for number in range(DAY_HOURS + 1):
-            seconds[at, (int(row["hour"]) + number) % DAY_HOURS] += row[f"h{number}"]
-    for row in ends.fillna({"zone": unknown}).to_dict("records"):
-        reclaimed[zones.index(row["zone"]), int(row["end_hour"])] += row["reclaimed"]
+    for row in groups.fillna({"zone": unknown}).to_dict("records"):
+        zone, first, further = zones.index(row["zone"]), int(row["hour"]), max(int(row["further"]), 0)
+        seconds[zone] += row["laps"] * HOUR
+        seconds[zone, first] -= row["into"]
+        for number in range(further):
+            seconds[zone, (first + number) % DAY_HOURS] += row["pods"] * HOUR
+        last = (first + further) % DAY_HOURS
+        seconds[zone, last] += row["until"] - row["pods"] * further * HOUR
+        reclaimed[zone, last] += row["pods"] if row["taken"] else 0
     table = pd.DataFrame(
         {
             "zone": np.repeat(np.array(zones, object), DAY_HOURS),
             "hour": np.tile(np.arange(DAY_HOURS), len(zones)),
             "reclaimed": reclaimed.ravel(),
-            "spot_hours": seconds.ravel() / HOUR,
+            "spot_hours": seconds.ravel().round(6) / HOUR,
         }
     )
     return table[table["spot_hours"] > 0].reset_index(drop=True)
 
 
-def _within(until: nw.Expr, number: int, hours: int | None = 1) -> nw.Expr:
-    """How much of the hours from `number` on lies before the second `until`: 0.0 to so many seconds."""
-    passed = until - float(number * HOUR)
+def _within(age: nw.Expr, first: int, hours: int | None) -> nw.Expr:
+    """How many of an instance's seconds lie in so many hours (None: all) after its first `first` ones."""
+    passed = age - float(first * HOUR)
     passed = nw.when(passed > 0).then(passed).otherwise(nw.lit(0.0))
     return (
         passed if hours is None else nw.when(passed < hours * HOUR).then(passed).otherwise(nw.lit(float(hours * HOUR)))
