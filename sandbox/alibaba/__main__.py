@@ -89,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         "--bill-delay-hours", type=float, default=24, help="played hours from a day's end to its bill; -24: at once"
     )
     parser.add_argument(
-        "--bill-rounding", choices=("none", "hour", "instance"), default="none", help="which fees below 0.01 are rounded to 0.01"
+        "--bill-rounding",
+        choices=("none", "hour", "instance"),
+        default="none",
+        help="which fees below 0.01 are rounded to 0.01",
     )
     parser.add_argument("--rate-limit", type=int, help="requests a minute, call and key (default: the documented ones)")
     return parser
