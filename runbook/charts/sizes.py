@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from runbook.answer import Answer
+from runbook.answer import Answer, Scope
 from runbook.charts import colours, style
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def ladder(answer: Answer) -> Figure:
         linewidth=0.8, gid="rungs",
     )  # fmt: skip
     areas = _areas(table["pod_hours"])
-    most = float(table["cost"].max()) or 1.0
+    most = float(table["cost"].max()) or 1.0  # NaN where no cost is known, and then no square has a shade
     axes.scatter(
         table["vcpu"], table["memory_gib"], marker="s", s=areas, gid="billed", edgecolor=colours.INK, linewidth=0.8, zorder=3,
-        facecolor=[colours.shade(0.12 + 0.88 * cost / most) for cost in table["cost"]],
+        facecolor=[colours.shade(0.12 + 0.88 * cost / most) if cost == cost else colours.UNKNOWN for cost in table["cost"]],
     )  # fmt: skip
     halves = dict(zip(table[["vcpu", "memory_gib"]].itertuples(index=False, name=None), areas**0.5 / 2, strict=True))
     dots = _arrows(axes, asked, halves)
@@ -53,15 +53,20 @@ def ladder(answer: Answer) -> Figure:
         en="■ billed: area = pod-hours, shade = money    ○ asked for → billed    □ sizes on sale in these regions",
         zh="■ 计费规格：面积 = Pod 小时，深浅 = 费用    ○ 申请量 → 计费规格    □ 所在地域可售规格",
     ))  # fmt: skip
-    hours = scope.text(en="h", zh="小时")
+    columns = ["vcpu", "memory_gib", "cost", "unpriced_pods", "pod_hours"]
     labels = [
-        style.Spot(vcpu, gib, f"{scope.money(cost)}\n{spent:,.1f} {hours}", halves[vcpu, gib] + 1)
-        for vcpu, gib, cost, spent in table[["vcpu", "memory_gib", "cost", "pod_hours"]]
-        .head(MOST_LABELS)
-        .itertuples(index=False, name=None)
+        style.Spot(vcpu, gib, _label(cost, bool(unpriced), hours, scope), halves[vcpu, gib] + 1)
+        for vcpu, gib, cost, unpriced, hours in table[columns].head(MOST_LABELS).itertuples(index=False, name=None)
     ]
     style.labels_beside(axes, labels, avoid=dots)
     return figure
+
+
+def _label(cost: float, more: bool, hours: float, scope: Scope) -> str:
+    """`CNY 9.00` and the hours; `≥` where the cost of some of its pods is not known, and no number where that of none is."""
+    unknown = scope.text(en="cost unknown", zh="费用未知")
+    money = f"{'≥ ' * more}{scope.money(cost)}" if cost == cost else unknown
+    return f"{money}\n{hours:,.1f} {scope.text(en='h', zh='小时')}"
 
 
 def _scale(axes: Axes, side: style.Side, name: str, sizes: list[float], on_sale: pd.Series) -> None:

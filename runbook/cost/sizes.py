@@ -36,7 +36,8 @@ def size_text(vcpu: float, memory_gib: float) -> str:
 def ladder(pods: nw.LazyFrame[Any], scope: Scope, *, offered: Ladder | None = None) -> Answer:
     """What each rung cost: a row each billed size, the dearest first.
 
-    `pod_hours` are from the start of billing to its end; `share` is of the known cost; `rounded_up_hours` those of pods that asked
+    `pod_hours` are from the start of billing to its end; `cost` is of the pods whose cost is known, null where none is, and
+    `share` its share of all that is known; `rounded_up_hours` those of pods that asked
     for less than was billed. Parts: `asked` (each requested size with the size billed for it) and `rungs` (every size on sale in
     the regions of these pods; `offered` is the ladder, None: the one in `data/specs`).
     """
@@ -51,9 +52,9 @@ def ladder(pods: nw.LazyFrame[Any], scope: Scope, *, offered: Ladder | None = No
     table["on_ladder"] = table["on_ladder"].astype(bool)
     total = float(table["cost"].sum())
     table["share"] = table["cost"] / total if total else 0.0
-    table = table.sort_values(["cost", "pod_hours", "vcpu", "memory_gib"], ascending=[False, False, True, True])
+    table = _known(table.sort_values(["cost", "pod_hours", "vcpu", "memory_gib"], ascending=[False, False, True, True]))
     asked = sized.dropna(subset=list(_REQUESTED)).groupby([*_REQUESTED, *_BILLED], as_index=False)
-    asked_sums = asked[["pods", "pod_hours", "cost"]].sum()
+    asked_sums = asked[["pods", "pod_hours", "cost", "unpriced_pods"]].sum()
     by = ["cost", "pod_hours", *_REQUESTED, *_BILLED]
     return Answer(
         "instance-sizes",
@@ -64,7 +65,7 @@ def ladder(pods: nw.LazyFrame[Any], scope: Scope, *, offered: Ladder | None = No
         int(table["pods"].sum()),
         notes=(*_ladder_notes(shapes, unknown_regions, scope), *unpriced.note(shapes, scope)),
         parts={
-            "asked": asked_sums.sort_values(by, ascending=[False, False, *[True] * 4]).reset_index(drop=True),
+            "asked": _known(asked_sums.sort_values(by, ascending=[False, False, *[True] * 4]).reset_index(drop=True)),
             "rungs": rungs,
         },
     )
@@ -74,6 +75,11 @@ _PLAIN = {"billed_vcpu": "vcpu", "billed_memory_gib": "memory_gib"}
 _SHAPE_SUMS = (
     "pods", "pod_hours", "cost", "rounded_up_hours", "spot_hours", "ecs_type_hours", *unpriced.SUMS,
 )  # fmt: skip
+
+
+def _known(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with no cost where none of its pods has a known one."""
+    return table.assign(cost=table["cost"].where(table["unpriced_pods"] < table["pods"]))
 
 
 def _shapes(pods: nw.LazyFrame[Any]) -> pd.DataFrame:
@@ -121,7 +127,7 @@ def _on_sale(regions: Sequence[str], offered: Ladder) -> tuple[pd.DataFrame, lis
 def _ladder_sentence(table: pd.DataFrame, scope: Scope) -> str:
     if not len(table):
         return scope.text(en="No pod with a known size was billed in this window.", zh="该时段没有已知规格的计费 Pod。")
-    first, hours, cost = table.iloc[0], table["pod_hours"].sum(), table["cost"].sum()
+    first, hours, cost = table.iloc[0], table["pod_hours"].sum(), float(table["cost"].sum())
     size = size_text(first["vcpu"], first["memory_gib"])
     up = table["rounded_up_hours"].sum() / hours if hours else 0.0
     if not cost:
@@ -129,10 +135,10 @@ def _ladder_sentence(table: pd.DataFrame, scope: Scope) -> str:
             en=f"What these pods cost is not known; most hours went to {size}, and {up:.0%} of pod-hours were billed larger than asked for.",
             zh=f"这些 Pod 的费用未知；运行时长最多的规格是 {size}，{up:.0%} 的 Pod 时长按大于申请的规格计费。",
         )  # fmt: skip
-    money = scope.money(first["cost"])
+    money, whole = scope.money(first["cost"]), unpriced.known_money(cost, table, scope)
     return scope.text(
-        en=f"{size} cost {money}, {first['share']:.0%} of {scope.money(cost)}; {up:.0%} of pod-hours were billed larger than asked for.",
-        zh=f"{size} 花费 {money}，占 {scope.money(cost)} 的 {first['share']:.0%}；{up:.0%} 的 Pod 时长按大于申请的规格计费。",
+        en=f"{size} cost {money}, {first['share']:.0%} of {whole}; {up:.0%} of pod-hours were billed larger than asked for.",
+        zh=f"{size} 花费 {money}，占{whole} 的 {first['share']:.0%}；{up:.0%} 的 Pod 时长按大于申请的规格计费。",
     )
 
 

@@ -50,3 +50,11 @@ def note(table: pd.DataFrame, scope: Scope) -> list[str]:
         zh=f"{them} 的费用未知（{bound}）：计入数量和时长，不计入金额。",
     )
     return [said]
+
+
+def known_money(amount: float, table: pd.DataFrame, scope: Scope) -> str:
+    """`CNY 1.00` where every cost is known, else `a known CNY 1.00`: a sum that leaves something out says so."""
+    money = scope.money(amount)
+    if not table["unpriced_pods"].sum():
+        return scope.text(en=money, zh=f" {money}")
+    return scope.text(en=f"a known {money}", zh=f"已知的 {money}")

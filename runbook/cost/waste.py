@@ -178,9 +178,8 @@ def _waste_sentence(table: pd.DataFrame, scope: Scope) -> str:
         named = [said, *(_share_text(part, shares[part], scope) for part in listed)]
     else:
         named = [_share_text(part, shares[part], scope) for part in listed]
-    return scope.text(
-        en=f"Of {scope.money(total)}: {', '.join(named)}.", zh=f"在 {scope.money(total)} 中：{'，'.join(named)}。"
-    )
+    money = unpriced.known_money(total, table, scope)
+    return scope.text(en=f"Of {money}: {', '.join(named)}.", zh=f"在{money} 中：{'，'.join(named)}。")
 
 
 def _share_text(part: str, share: float, scope: Scope) -> str:

@@ -80,6 +80,15 @@ def test_ladder_shows_what_is_on_sale() -> None:
     assert [4, 10] in grid
 
 
+def test_ladder_has_no_silent_zero() -> None:
+    """A rung of which no pod's cost is known says so; where only some are not, the money is a lower bound."""
+    unknown = {"effective_cost": None, "cost_low": None, "cost_high": None}
+    pods = [pod(1, **SMALL, **unknown), pod(2, **LARGE, **unknown), pod(3, **LARGE, effective_cost=9.0)]
+    figure = draw_sizes.ladder(sizes.ladder(frame(*pods), SCOPE))
+    assert {"cost unknown\n0.2 h", "≥ CNY 9.00\n0.3 h"} <= set(style.words(figure))
+    assert colours_of(marks(figure, "billed").get_facecolor()[1]) == colours.UNKNOWN
+
+
 # -- waste ------------------------------------------------------------------------------------------------------------
 
 
@@ -155,8 +164,7 @@ each_chart = pytest.mark.parametrize("ask, draw", CHARTS, ids=["ladder", "waste"
 
 
 @each_chart
-@pytest.mark.parametrize("projects", [0, 1, 20, 100])
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("projects, language", [(0, "en"), (0, "zh"), (1, "en"), (20, "zh"), (100, "en")])
 def test_any_number_of_projects(
     ask: Callable[..., Answer], draw: Callable[[Answer], Figure], projects: int, language: Any
 ) -> None:

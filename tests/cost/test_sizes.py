@@ -41,7 +41,7 @@ def test_the_sentence_has_the_numbers() -> None:
 def test_asked_sizes_lead_to_the_billed_one() -> None:
     """The part `asked` has each requested size with the rung that was billed for it, so that an arrow can be drawn."""
     answer = asked(LARGE, {**LARGE, "requested_vcpu": 4.0, "requested_memory_gib": 8.0}, LARGE)
-    rows = answer.parts["asked"].drop(columns=["cost", "pod_hours"]).values.tolist()
+    rows = answer.parts["asked"].drop(columns=["cost", "pod_hours", "unpriced_pods"]).values.tolist()
     assert rows == [[3.25, 7.5, 4, 8, 2], [4, 8, 4, 8, 1]]
     (row,) = answer.table.to_dict("records")
     assert row["rounded_up_hours"] == pytest.approx(2 * 600 / 3600)
@@ -83,6 +83,7 @@ def test_unknown_money_and_size_are_counted() -> None:
     answer = asked(SMALL, unpriced, {"billed_vcpu": None, "billed_memory_gib": None, "effective_cost": 7.0})
     (row,) = answer.table.to_dict("records")
     assert (row["pods"], row["unpriced_pods"], row["cost"]) == (2, 1, pytest.approx(0.0735))
+    assert "100% of a known CNY 0.0735" in answer.sentence
     assert "The cost of 1 pod is not known (at most CNY 5.00): counted as pods and hours, not as money." in answer.notes
     assert "Of 1 pod (CNY 7.00) nobody knows the size: on no rung." in answer.notes
 
@@ -95,6 +96,7 @@ def test_no_instance_is_no_size() -> None:
 def test_nothing_is_known_of_the_money() -> None:
     """Without a known cost the rungs are still there with their hours, and the sentence says so."""
     answer = asked({**SMALL, "effective_cost": None})
+    assert answer.table["cost"].isna().all() and answer.parts["asked"]["cost"].isna().all()
     assert answer.sentence.startswith("What these pods cost is not known; most hours went to 2 vCPU / 4 GiB")
 
 

@@ -118,6 +118,14 @@ def test_the_sentence_has_the_shares() -> None:
     assert zh == "在 CNY 10.00 中：已使用 27%，余量 18%，多申请 22%，规格取整 22%，启动 10%。"
 
 
+def test_unknown_costs_are_said() -> None:
+    """A sum that leaves pods out calls itself known, and a note counts them with what bounds them."""
+    unknown = {"effective_cost": None, "vcpu_cost": None, "memory_cost": None, "cost_low": 0.0, "cost_high": 4.0}
+    answer = waste.waste(frame(pod(1, **ONE), pod(2, **ONE | unknown)), SCOPE)
+    assert answer.sentence.startswith("Of a known CNY 10.00: ")
+    assert "The cost of 1 pod is not known (at most CNY 4.00): counted as pods and hours, not as money." in answer.notes
+
+
 def test_empty() -> None:
     """Without pods there is a sentence that says so, and no row."""
     answer = waste.waste(frame(), SCOPE)
