@@ -16,7 +16,7 @@ from runbook.cost import proportion
 from runbook.eci import charges, prices, specs
 from runbook.eci.prices import PriceRow
 from runbook.eci.specs import Ladder, Mode, SpecMatch
-from runbook.errors import SpecError
+from runbook.errors import SettingsError, SpecError
 from runbook.quantities import GIB, Size
 
 
@@ -44,6 +44,20 @@ class Rule:
     vcpu_margin: float = 0.0
     risk: float = 0.15
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for a share that is none, or a negative margin."""
+        for name in ("memory_quantile", "vcpu_quantile", "risk", "confidence"):
+            value = getattr(self, name)
+            if not 0 < value < 1 and not (name.endswith("quantile") and value == 1):
+                raise SettingsError(
+                    "This is no share of runs.", where=name, value=value, allowed="between 0 and 1: 0.15 is 15 %"
+                )
+        for name in ("memory_margin", "vcpu_margin"):
+            if not 0 <= getattr(self, name) < 10:
+                raise SettingsError(
+                    "This is no margin.", where=name, value=getattr(self, name), allowed="0 or more: 0.15 is 15 %"
+                )
 
     @property
     def runs_needed(self) -> int:

@@ -15,6 +15,7 @@ from runbook.cost import patches, proportion, rightsizing
 from runbook.cost.job_sizes import Reason, Verdict
 from runbook.cost.rungs import Rule
 from runbook.cost.runs import STEPS
+from runbook.errors import SettingsError
 from tests.cost.priced_pods import NOON, SCOPE, frame, pod
 
 
@@ -190,6 +191,13 @@ def test_a_rule_that_takes_less_risk_takes_more_runs() -> None:
     """Forty runs are too few for a risk of 5 %."""
     row = only(advice(*runs(), rule=Rule(risk=0.05)))
     assert (row["reason"], row["runs_needed"]) == (Reason.TOO_FEW, 32)
+
+
+@pytest.mark.parametrize("odd", [{"risk": 0}, {"memory_quantile": 99}, {"memory_margin": -0.1}, {"confidence": 1.0}])
+def test_a_rule_that_cannot_be_is_refused(odd: dict[str, float]) -> None:
+    """99 for 99 %, no risk at all or a negative margin are refused with what is allowed."""
+    with pytest.raises(SettingsError, match=next(iter(odd))):
+        Rule(**odd)
 
 
 # -- unusual pods
