@@ -49,9 +49,9 @@ class Rule:
         """Raises SettingsError for a share that is none, or a negative margin."""
         for name in ("memory_quantile", "vcpu_quantile", "risk", "confidence"):
             value = getattr(self, name)
-            if not 0 < value < 1 and not (name.endswith("quantile") and value == 1):
+            if not 0 < value <= 1 or (name == "confidence" and value == 1):
                 raise SettingsError(
-                    "This is no share of runs.", where=name, value=value, allowed="between 0 and 1: 0.15 is 15 %"
+                    "This is no share of runs.", where=name, value=value, allowed="more than 0, at most 1: 0.15 is 15 %"
                 )
         for name in ("memory_margin", "vcpu_margin"):
             if not 0 <= getattr(self, name) < 10:
@@ -62,6 +62,8 @@ class Rule:
     @property
     def runs_needed(self) -> int:
         """How many runs without a hit it takes until the risk is small enough."""
+        if self.risk == 1:
+            return 1
         return math.ceil(math.log((1 - self.confidence) / 2) / math.log(1 - self.risk) - 1e-9)
 
     def allows(self, hits: int, runs: int) -> bool:
