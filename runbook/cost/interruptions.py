@@ -229,7 +229,7 @@ def _interruption_notes(ages: pd.DataFrame, untimed: pd.Series, enough: float, s
         ),
         (
             untimed["untimed"],
-            f"Of {spot_pods.counted(int(untimed['untimed']))} start or end are not known: left out, {int(untimed['reclaimed']):,} of"
+            f"Of {scope.counted(int(untimed['untimed']), 'spot pods')} start or end are not known: left out, {int(untimed['reclaimed']):,} of"
             " them taken away.",
             f"{int(untimed['untimed']):,} 个抢占式 Pod 的起止时间未知，未计入，其中 {int(untimed['reclaimed']):,} 个被回收。",
         ),

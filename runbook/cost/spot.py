@@ -138,12 +138,12 @@ def _ledger_sentence(totals: pd.Series | None, scope: Scope) -> str:
     if not totals["spot_pods"]:
         asked = int(totals["fallback_pods"])
         return scope.text(
-            en=f"{spot_pods.counted(asked, 'pod')} asked for spot and none got it: nothing was saved.",
+            en=f"{scope.counted(asked)} asked for spot and none got it: nothing was saved.",
             zh=f"{asked:,} 个 Pod 申请了抢占式实例，均未获得：没有节省。",
         )
     if totals["unpriced"] == totals["spot_pods"]:
         return scope.text(
-            en=f"Nobody knows what {spot_pods.counted(int(totals['spot_pods']))} cost: whether spot paid is not known.",
+            en=f"Nobody knows what {scope.counted(int(totals['spot_pods']), 'spot pods')} cost: whether spot paid is not known.",
             zh=f"{int(totals['spot_pods']):,} 个抢占式 Pod 的费用均未知：是否划算无法判断。",
         )
     equation, low, high = _equation(totals, scope), totals["net_low"], totals["net_high"]
@@ -166,7 +166,7 @@ def _equation(totals: pd.Series, scope: Scope) -> str:
     gross = spot_pods.span(scope, totals["gross_low"], totals["gross_high"])
     lost = spot_pods.span(scope, totals["rework_low"], totals["rework_high"])
     taken, fallback = int(totals["reclaimed"]), totals["fallback"]
-    rework = f"{lost} for {spot_pods.counted(taken, 'pod')}" if taken else "nothing for pods"
+    rework = f"{lost} for {scope.counted(taken)}" if taken else "nothing for pods"
     return scope.text(
         en=f"gross {gross}, minus {rework} taken away, minus"
         f" {scope.money(fallback) if fallback else 'nothing'} for fallbacks",
@@ -194,12 +194,12 @@ def _ledger_notes(totals: pd.Series | None, unstated: pd.Series, scope: Scope) -
         money = {name: spot_pods.span(scope, totals[f"{name}_low"], totals[f"{name}_high"]) for name in money}
     texts = {
         "as_interval": (
-            f"The cost of {spot_pods.counted(found['as_interval'])} is not known exactly (ECS type or market price unknown): together"
+            f"The cost of {scope.counted(found['as_interval'], 'spot pods')} is not known exactly (ECS type or market price unknown): together"
             f" {money['interval']}, and the net is an interval for it.",
             f"{found['as_interval']:,} 个抢占式 Pod 的 ECS 规格或市场价未知，费用合计 {money['interval']}，净节省因此是区间。",
         ),
         "unpriced": (
-            f"Of {spot_pods.counted(found['unpriced'])} nobody knows the cost, or what to compare it with: left out of the money.",
+            f"Of {scope.counted(found['unpriced'], 'spot pods')} nobody knows the cost, or what to compare it with: left out of the money.",
             f"{found['unpriced']:,} 个抢占式 Pod 没有已知费用或可比价格，未计入金额。",
         ),
         "false_green": (
@@ -208,23 +208,23 @@ def _ledger_notes(totals: pd.Series | None, unstated: pd.Series, scope: Scope) -
             f"被回收的作业中有 {found['false_green']:,} 个被 GitLab 判为成功：无法证明脚本已执行完，计为返工。",
         ),
         "repeats": (
-            f"{spot_pods.counted(found['repeats'], 'pod')} ({money['repeats']}) ran jobs again whose pod was taken away: shown, not subtracted. The"
+            f"{scope.counted(found['repeats'])} ({money['repeats']}) ran jobs again whose pod was taken away: shown, not subtracted. The"
             " lost pod is charged already, and without spot the job would have run once too.",
             f"{found['repeats']:,} 个 Pod（{money['repeats']}）重跑了被回收的作业：仅列出，不再扣减；被回收的 Pod 已计入返工，"
             "不用抢占式实例时该作业也要运行一次。",
         ),
         "fallback_pods": (
-            f"{spot_pods.counted(found['fallback_pods'], 'pod')} asked for spot and got pay-as-you-go: at the discount of the others they would have"
+            f"{scope.counted(found['fallback_pods'])} asked for spot and got pay-as-you-go: at the discount of the others they would have"
             f" saved {money['missed']}, a chance missed and not part of the net.",
             f"{found['fallback_pods']:,} 个 Pod 申请抢占式实例但按量付费：按其余 Pod 的折扣本可节省 {money['missed']}，"
             "属于错失的机会，不计入净节省。",
         ),
         "spot": (
-            f"Of {spot_pods.counted(found['spot'], 'pod')} nobody knows whether they were spot: not counted as such.",
+            f"Of {scope.counted(found['spot'])} nobody knows whether they were spot: not counted as such.",
             f"{found['spot']:,} 个 Pod 不知是否为抢占式：未计入。",
         ),
         "requested": (
-            f"Of {spot_pods.counted(found['requested'], 'pod')} without spot nobody knows whether it was asked for: a fallback among them is not seen.",
+            f"Of {scope.counted(found['requested'])} without spot nobody knows whether it was asked for: a fallback among them is not seen.",
             f"{found['requested']:,} 个非抢占式 Pod 不知是否申请过：其中的回退无法识别。",
         ),
     }

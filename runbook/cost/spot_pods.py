@@ -7,7 +7,7 @@ from typing import Any
 import narwhals as nw
 
 from runbook.answer import Scope
-from runbook.cost.priced import Problem
+from runbook.cost import unpriced
 from runbook.eci.endings import End
 
 
@@ -15,7 +15,7 @@ def marked(pods: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """The pods that got an instance, with `is_spot`, `fell_back`, `taken`, and the interval `low` to `high` of their cost."""
     taken = nw.col("ended").fill_null("") == End.RECLAIMED.value
     return (
-        pods.filter(nw.col("problem").fill_null("") != Problem.NO_INSTANCE.value)
+        unpriced.with_instance(pods)
         .with_columns(
             taken.alias("taken"),
             (nw.col("spot").fill_null(False) | taken).alias("is_spot"),
@@ -30,11 +30,6 @@ def marked(pods: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 def sum_where(condition: nw.Expr, value: nw.Expr) -> nw.Expr:
     """The sum of `value` over the rows that meet the condition; 0.0 where none does."""
     return nw.when(condition).then(value).otherwise(nw.lit(0.0)).sum()
-
-
-def counted(number: int, what: str = "spot pod") -> str:
-    """`1 spot pod`, `1,234 spot pods`."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def span(scope: Scope, low: float, high: float) -> str:

@@ -150,7 +150,7 @@ def _break_even_notes(table: pd.DataFrame, assumed: bool, scope: Scope) -> tuple
     texts = (
         (
             unlisted,
-            f"Of {spot_pods.counted(unlisted)} the ECS type or its list price is not known: what they paid is an interval, and no share of"
+            f"Of {scope.counted(unlisted, 'spot pods')} the ECS type or its list price is not known: what they paid is an interval, and no share of"
             " a list price can be given.",
             f"{unlisted:,} 个抢占式 Pod 的 ECS 规格或目录价未知：所付为区间，无法给出占目录价的比例。",
         ),
@@ -307,7 +307,7 @@ def _paid_notes(table: pd.DataFrame, unknown: int, foreign: int, scope: Scope) -
         ),
         (
             unknown,
-            f"Of {spot_pods.counted(unknown)} zone, ECS type or price is not known, or they have extra storage: left out.",
+            f"Of {scope.counted(unknown, 'spot pods')} zone, ECS type or price is not known, or they have extra storage: left out.",
             f"{unknown:,} 个抢占式 Pod 的可用区、ECS 规格或价格未知，或带额外存储：未计入。",
         ),
         (
