@@ -93,7 +93,12 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     used.add_argument(
         "--source", dest="measured_by", choices=("job", "eci", "prometheus"), help="default: as the card says"
     )
-    for source, run in ((pods, _import_pods), (jobs, _import_gitlab_jobs), (eci, _import_eci), (used, _import_used)):
+    bill = sources.add_parser("bill", help="the bill of Alibaba Cloud, fetched or exported as CSV", allow_abbrev=False)
+    bill.add_argument("file", metavar="FILE", nargs="*", help="exported CSV files (default: fetch the bill)")
+    bill.add_argument("--first", metavar="DAY", help="first day to fetch (default: the first of this month)")
+    bill.add_argument("--last", metavar="DAY", help="last day to fetch (default: yesterday)")
+    runs = (_import_pods, _import_gitlab_jobs, _import_eci, _import_used, _import_bill)
+    for source, run in zip((pods, jobs, eci, used, bill), runs, strict=True):
         source.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
         source.add_argument("--dry-run", action="store_true", help="show the report, write nothing")
         source.set_defaults(run=run, parser=source)
@@ -196,6 +201,45 @@ def _import_used(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _import_bill(options: argparse.Namespace) -> int:
+    from runbook.clients import connect
+    from runbook.history import bills
+    from runbook.settings import Settings, locate
+
+    settings, now = Settings.load(options.cluster), connect.clock().now()
+    kept = bills.open_bills(settings)
+    if options.file:
+        reports = [kept.add(locate(file), dry_run=options.dry_run) for file in options.file]
+    else:
+        first, last = bills.days(options.first, options.last, now=now)
+        ask = connect.alibaba(settings).daily_bill
+        reports = [kept.fetch(ask, first, last, now=now, dry_run=options.dry_run)]
+    print(*reports, sep="\n")
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    focus = kinds.add_parser("focus", help="charges as a FOCUS 1.2 dataset, for finance tools", allow_abbrev=False)
+    focus.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
+    focus.add_argument("--month", metavar="MONTH", required=True, help="billing month, such as 2026-11")
+    focus.add_argument("--out", metavar="FILE", required=True, help="file to write, ending in .parquet or .csv")
+    focus.add_argument("--account", metavar="ID", help="account that is billed (default: the one of the kept bill)")
+    focus.set_defaults(run=_export_focus, parser=focus)
+
+
+def _export_focus(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from runbook.review import billing
+    from runbook.settings import Settings
+
+    settings = Settings.load(options.cluster)
+    report = billing.export_focus(settings, options.month, Path(options.out), account=options.account)
+    print(report)
+    return 0 if report.ok else 1
+
+
 def _collect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
     parser.add_argument("--minutes", metavar="MINUTES", type=float, help="end after this time (default: on SIGTERM)")
@@ -247,10 +291,17 @@ COMMANDS = (
     ),
     Command(
         "import",
-        "What do GitLab, ECI, or files of pods know that the history does not?",
+        "What do GitLab, ECI, the bill, or files of pods know that the history does not?",
         "runbook import gitlab-jobs --cluster data/clusters/practice.yaml --since 7d",
         _import_options,
         _import_pods,
+    ),
+    Command(
+        "export",
+        "What did a month cost, in the columns that finance tools of any cloud read?",
+        "runbook export focus --cluster data/clusters/practice.yaml --month 2026-11 --out focus.parquet",
+        _export_options,
+        _export_focus,
     ),
     Command(
         "history",

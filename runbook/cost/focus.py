@@ -38,7 +38,7 @@ PLAN_ID = "cost.savings_plans"
 UNIT_PRICE, QUANTITY, COST = (22, 16), (15, 6), (38, 22)
 """Digits in all and after the point of the decimals; a unit price times a quantity has those of a cost."""
 
-_DECIMALS = {
+DECIMALS = {
     "BilledCost": COST, "CommitmentDiscountQuantity": COST, "ConsumedQuantity": QUANTITY, "ContractedCost": COST,
     "ContractedUnitPrice": UNIT_PRICE, "EffectiveCost": COST, "ListCost": COST, "ListUnitPrice": UNIT_PRICE,
     "PricingCurrencyContractedUnitPrice": UNIT_PRICE, "PricingCurrencyEffectiveCost": COST,
@@ -51,7 +51,7 @@ _PRICING_CURRENCY = {
     "PricingCurrencyListUnitPrice": "ListUnitPrice",
 }
 """ECI is priced in the currency in which it is billed: these columns repeat others."""
-_MOMENTS = ("BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart")
+MOMENTS = ("BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart")
 
 COLUMNS = (
     "AvailabilityZone", "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd",
@@ -143,9 +143,9 @@ def schema() -> pa.Schema:
     import pyarrow as pa
 
     def type_of(name: str) -> Any:
-        if name in _MOMENTS:
+        if name in MOMENTS:
             return pa.timestamp("us", tz="UTC")
-        return pa.decimal128(*_DECIMALS[name]) if name in _DECIMALS else pa.string()
+        return pa.decimal128(*DECIMALS[name]) if name in DECIMALS else pa.string()
 
     return pa.schema([(name, type_of(name)) for name in COLUMNS], metadata={"focus_version": VERSION})
 
@@ -381,48 +381,6 @@ def _day_row(service: Service, day: date, amount: Decimal, dataset: Dataset) -> 
         "SkuMeter": service.meter,
         "x_OnDemandCost": price,
     }
-
-
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def csv_text(table: pa.Table, *, header: bool = True) -> str:
-    """The rows as CSV: moments to the second and in UTC, decimals always with a point, so that no reader takes them for whole
-    numbers, nulls empty. `header` False leaves out the names: for a file that is written in parts.
-    """
-    import io
-
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
-
-    written = []
-    for name in table.column_names:
-        column = table[name]
-        if name in _MOMENTS:
-            column = pc.strftime(pc.cast(column, pa.timestamp("s", tz="UTC"), safe=False), format="%Y-%m-%dT%H:%M:%SZ")
-        elif name in _DECIMALS:
-            column = _plain(column)
-        written.append(column)
-    file = io.BytesIO()
-    options = pyarrow.csv.WriteOptions(include_header=header, quoting_style="needed")
-    pyarrow.csv.write_csv(pa.table(written, names=table.column_names), file, options)
-    return file.getvalue().decode()
-
-
-def _plain(decimals: Any) -> Any:
-    """Decimals in full, without an exponent and without idle zeros: `0.0000059`, `600.0`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = decimals.combine_chunks() if isinstance(decimals, pa.ChunkedArray) else decimals
-    scale = column.type.scale
-    whole = pa.Array.from_buffers(pa.decimal128(38, 0), len(column), column.buffers(), offset=column.offset)
-    digits = pc.utf8_lpad(pc.cast(pc.abs(whole), pa.string()), width=scale + 1, padding="0")
-    left, right = pc.utf8_slice_codeunits(digits, 0, -scale), pc.utf8_slice_codeunits(digits, -scale)
-    shorter = pc.replace_substring_regex(right, pattern=r"^(\d+?)0*$", replacement=r"\1")
-    sign = pc.if_else(pc.less(whole, 0), "-", "")
-    return pc.binary_join_element_wise(sign, left, ".", shorter, "")
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from runbook.clients.storage import Folder, StoredFile
 from runbook.cost import bill_files
 from runbook.cost.bill import CHINA, Bill, BillRow, Kind, from_api, month_is_final
 from runbook.eci.prices import SITES
-from runbook.errors import BillError
+from runbook.errors import BillError, SettingsError
 from runbook.report import Check, Report
 from runbook.settings import Settings
 
@@ -78,6 +79,30 @@ def open_bills(settings: Settings, client: SecretStore | None = None) -> Bills:
     return Bills(storage.open_folder(place, client), settings.name, SITES[settings.site])
 
 
+def days(first: str | None, last: str | None, *, now: datetime) -> tuple[date, date]:
+    """The days that a person asks for: by default this month until yesterday (in China). Raises SettingsError for what is no day."""
+    yesterday = now.astimezone(CHINA).date() - timedelta(days=1)
+    end = _asked(last, "--last") or yesterday
+    begin = _asked(first, "--first") or end.replace(day=1)
+    if begin > end:
+        raise SettingsError(
+            "The first day comes after the last.",
+            where="--first",
+            value=f"{begin} to {end}",
+            allowed="a day not after --last",
+        )
+    return begin, end
+
+
+def _asked(text: str | None, where: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SettingsError("This is no day.", where=where, value=text, allowed="such as 2026-11-03") from None
+
+
 class Bills:
     """The kept days of one cluster's account, and exported files beside them. Each day is written in one step."""
 
@@ -94,8 +119,11 @@ class Bills:
         """Where people put exported files."""
         return f"{self.folder.url}/{self.name}"
 
-    def fetch(self, ask: Ask, first: date, last: date, *, now: datetime) -> Report:
-        """Fetch the days (of China, both included) that are over and not kept for good yet. Raises AlibabaError; the days before are kept."""
+    def fetch(self, ask: Ask, first: date, last: date, *, now: datetime, dry_run: bool = False) -> Report:
+        """Fetch the days (of China, both included) that are over and not kept for good yet; `dry_run` asks, and keeps nothing.
+
+        Raises AlibabaError; the days before are kept.
+        """
         yesterday = now.astimezone(CHINA).date() - timedelta(days=1)
         days = [first + timedelta(days=number) for number in range((min(last, yesterday) - first).days + 1)]
         kept = {file.name: file for file in self._files()}
@@ -103,7 +131,7 @@ class Bills:
         got: dict[date, Bill] = {}
         for day in wanted:
             got[day] = Bill.of(from_api(row, cycle=f"{day:%Y-%m}") for row in ask(day))
-            if got[day].rows:
+            if got[day].rows and not dry_run:
                 self.folder.put(f"{self.name}/{day}.parquet", _encoded(got[day], now))
         facts = {
             "place": self.place,
@@ -112,6 +140,26 @@ class Bills:
             "kept before": f"{len(days) - len(wanted)} days",
         }
         return Report("The bill", [_all_there(days, wanted, got, last, yesterday)], facts)
+
+    def add(self, path: Path, *, dry_run: bool = False) -> Report:
+        """Keep an exported file beside the fetched days, once it was read; `dry_run` only reads it. Raises BillError for one that is no bill."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BillError("The file cannot be read.", where=str(path), value=error.strerror, page="#bill") from None
+        bill = bill_files.parse(data, name=path.name, currency=self.currency)
+        kept = f"{self.name}/{path.name if _is_export(path.name) else f'{path.name}.csv'}"
+        if not dry_run:
+            self.folder.put(kept, data)
+        days = [row.day or row.month for row in bill.rows]
+        facts = {
+            "file": f"{self.folder.url}/{kept}",
+            "rows": f"{len(bill.rows):,}",
+            "days": f"{min(days)} to {max(days)}" if days else "none",
+        }
+        return Report(
+            "The bill", [Check.passed("bill", "The exported file can be read", f"{len(bill.rows):,} rows")], facts
+        )
 
     def load(self, first: date, last: date) -> Kept:
         """What is kept of the days, with exported files for what is missing. A file that cannot be read is named in the report."""
@@ -123,7 +171,7 @@ class Bills:
             if day is not None and first <= day <= last:
                 bill = _joined(bill, _tried(self._decoded, file, faults))
         for file in files:
-            if file.name.lower().endswith((".csv", ".tsv")):
+            if _is_export(file.name):
                 exported = _tried(self._parsed, file, faults)
                 bill = bill.with_(exported.within(first, last)) if exported else bill
         facts = {"place": self.place, "rows": f"{len(bill.rows):,}", "sources": ", ".join(dict.fromkeys(bill.sources))}
@@ -159,6 +207,10 @@ class Bills:
     def _parsed(self, file: StoredFile) -> Bill:
         with self.folder.filesystem.open_input_stream(self._path(file)) as stream:
             return bill_files.parse(stream.read(), name=file.name, currency=self.currency)
+
+
+def _is_export(name: str) -> bool:
+    return name.lower().endswith((".csv", ".tsv"))
 
 
 def _tried(read: Callable[[StoredFile], Bill], file: StoredFile, faults: list[str]) -> Bill | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runbook.cost import focus, pricing, savings_plans
+from runbook.cost import focus, focus_csv, pricing, savings_plans
 from runbook.cost.focus import Dataset
 from runbook.cost.savings_plans import Coverage
 from runbook.eci import tables
@@ -76,7 +76,7 @@ def accepted(data: pa.Table, tmp_path: Path, *, format: str = "parquet", besides
         pytest.skip(focus_validator.NO_PYTHON)
     file = tmp_path / f"focus.{format}"
     if format == "csv":
-        file.write_text(focus.csv_text(data))
+        file.write_text(focus_csv.text(data))
     else:
         pq.write_table(data, file)
     rows = tables.rows(tables.DATA / "focus" / "objections.csv", frozenset({"rule", "where", "why"}))
@@ -185,7 +185,7 @@ def test_an_instance_without_an_id_has_no_resource(whole: pa.Table) -> None:
 
 def test_csv_is_plain(whole: pa.Table) -> None:
     """Decimals keep a point and lose idle zeros, moments end with Z, nulls are empty, and parts can be written one after another."""
-    text = focus.csv_text(whole.slice(0, 1)) + focus.csv_text(whole.slice(1), header=False)
+    text = focus_csv.text(whole.slice(0, 1)) + focus_csv.text(whole.slice(1), header=False)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == whole.num_rows
     assert all("." in row["PricingQuantity"] and not row["BilledCost"].endswith("00") for row in rows)
@@ -197,7 +197,7 @@ def test_csv_is_plain(whole: pa.Table) -> None:
 def test_decimals_are_written_in_full(amount: str) -> None:
     """However small or large, a decimal is written without an exponent and read back as the same number."""
     row = {name: None for name in focus.COLUMNS} | {"BilledCost": Decimal(amount)}
-    (read,) = csv.DictReader(io.StringIO(focus.csv_text(pa.Table.from_pylist([row], schema=focus.schema()))))
+    (read,) = csv.DictReader(io.StringIO(focus_csv.text(pa.Table.from_pylist([row], schema=focus.schema()))))
     assert "E" not in read["BilledCost"] and "." in read["BilledCost"]
     assert Decimal(read["BilledCost"]) == Decimal(amount)
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from runbook.clients.storage import DiskFolder
+from runbook.errors import BillError, SettingsError
 from runbook.history.bills import Bills
+from runbook.history.bills import days as asked_days
 from runbook.report import Status
 from tests.cost.bill_rows import api_row, billed
 
@@ -88,6 +90,45 @@ def test_exported_files_complete_what_is_missing(bills: Bills, tmp_path: Path) -
     bill = bills.load(FIRST, LAST).bill
     assert [(row.day, row.pretax_amount) for row in bill.rows] == [(FIRST, Decimal("0.2")), (date(2026, 11, 3), 7)]
     assert (bill.repeated, bill.sources) == (1, ("DescribeInstanceBill", "november.csv"))
+
+
+def test_an_exported_file_is_kept_once_it_was_read(bills: Bills, tmp_path: Path) -> None:
+    """A file that is a bill is kept under its own name and loaded from then on; one that is none is refused and not kept."""
+    november, budget = tmp_path / "november", tmp_path / "budget.csv"
+    header = "BillingCycle,InstanceID,UsageStartTime,Item,ProductCode,PretaxAmount\n"
+    november.write_text(f"{header}2026-11,eci-1,2026-11-03 10:00:00,PayAsYouGoBill,eci,7\n")
+    budget.write_text("month,money\n")
+    bills.add(november, dry_run=True)
+    assert bills.load(FIRST, LAST).bill.rows == ()
+    report = bills.add(november)
+    assert report.facts["rows"] == "1" and report.facts["file"].endswith("/practice/november.csv")
+    with pytest.raises(BillError, match="no bill that is known"):
+        bills.add(budget)
+    with pytest.raises(BillError, match="cannot be read"):
+        bills.add(tmp_path / "nowhere.csv")
+    kept = bills.load(FIRST, LAST)
+    assert kept.report.ok and [row.pretax_amount for row in kept.bill.rows] == [7]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "days"),
+    [
+        (None, None, (date(2026, 11, 1), date(2026, 11, 4))),
+        ("2026-10-01", "2026-10-31", (date(2026, 10, 1), date(2026, 10, 31))),
+        (None, "2026-10-15", (date(2026, 10, 1), date(2026, 10, 15))),
+    ],
+)
+def test_days_to_fetch(first: str | None, last: str | None, days: tuple[date, date]) -> None:
+    """Without days it is this month until yesterday in China; with a last day, its month until then."""
+    assert asked_days(first, last, now=SOON) == days
+
+
+@pytest.mark.parametrize(("first", "last"), [("2026-11-31", None), ("2026-11-04", "2026-11-03"), (None, "now")])
+def test_days_that_are_none(first: str | None, last: str | None) -> None:
+    """A day that does not exist, or a first after the last, is refused with the option's name."""
+    with pytest.raises(SettingsError) as caught:
+        asked_days(first, last, now=SOON)
+    assert (caught.value.where or "").startswith("--")
 
 
 def test_files_that_cannot_be_read_are_named_and_the_rest_is_there(bills: Bills, tmp_path: Path) -> None:
