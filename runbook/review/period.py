@@ -1,15 +1,18 @@
 """The pods of a period, priced: where every notebook of analysis begins.
 
     pods = period.open_period(settings, "2026-11-01", "2026-11-30")
-    period.exhibit(sizes.ladder(pods.frame, pods.scope), draw.ladder, pods)
+    exhibit(sizes.ladder(pods.frame, pods.scope), draw.ladder, pods)
 
 The pods of the history are priced once and written as Parquet under `var/cost/`, together with those of the period before it; the
-card's engine then answers questions from there. Nothing is left to earlier runs: prices, discounts and the history of now hold.
+card's engine then answers questions from there, and the file goes with the process. Nothing is left to earlier runs: prices,
+discounts and the history of now hold.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
+import secrets
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -111,7 +114,8 @@ def open_period(settings: Settings, first: str = "", last: str = "", *, client: 
     history = store.open_store(settings, client)
     book = price_archive.book(settings, client)
     scope = _scope(settings, history, book, first, last)
-    path = ROOT / "var" / "cost" / settings.name / f"priced-{scope.first}_{scope.last}.parquet"
+    path = ROOT / "var" / "cost" / settings.name / f"priced-{scope.first}_{scope.last}-{secrets.token_hex(4)}.parquet"
+    atexit.register(path.unlink, missing_ok=True)  # a file of one's own: notebooks of one period run side by side
     covered = coverage(settings, history, book, scope)
     _write(settings, history, book, covered, scope, path, client)
     answering = engine(settings)
@@ -236,7 +240,7 @@ def _write(
     path: Path,
     client: SecretStore | None,
 ) -> None:
-    """The priced pods as one Parquet file, whole or not there."""
+    """The priced pods as one Parquet file."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -245,14 +249,12 @@ def _write(
 
     measured = used.read(settings, client, first=scope.before.first - SLACK)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    with pq.ParquetWriter(partial, schema(), compression="zstd", compression_level=1) as writer:
+    with pq.ParquetWriter(path, schema(), compression="zstd", compression_level=1) as writer:
         for batch in records(settings, history, scope):
             columns = used.columns_for(batch, measured)
             table = pricing.priced(batch, book, settings.cost, coverage=covered, used=columns)
             after = pc.greater_equal(table["day"], pa.scalar(scope.before.first))
             writer.write_table(table.filter(pc.and_(after, pc.less_equal(table["day"], pa.scalar(scope.last)))))
-    partial.replace(path)
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------

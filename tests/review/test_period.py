@@ -124,3 +124,10 @@ def test_the_language_of_the_card(folder: Path) -> None:
         assert chinese.scope.language == "zh" and check.status.value == "pass"
     else:
         assert chinese.scope.language == "en" and check.remedy == fonts.NO_CHINESE_FONT
+
+
+def test_two_at_a_time(folder: Path) -> None:
+    """Two notebooks may open the same period side by side: neither touches what the other reads."""
+    one, other = (period.open_period(card(folder, timezone="UTC"), "2026-10-01", "2026-10-31") for _ in range(2))
+    assert one.path != other.path
+    assert _number(one.frame) == _number(other.frame) > 0
