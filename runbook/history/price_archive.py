@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from runbook import html
@@ -155,12 +156,12 @@ class Archive:
 
     def rows(self) -> Rows:
         """All that was archived, by time of writing. Raises HistoryError for a file that cannot be read."""
-        found = [row for file in self._files() for row in self._read(file)]
+        table = pa.concat_tables([SCHEMA.empty_table(), *map(self._read, self._files())])
         return Rows(
-            tuple(_as(PriceRow, row) for row in found if row["kind"] == "item"),
-            tuple(_as(EcsPrice, row) for row in found if row["kind"] == "ecs"),
-            tuple(_as(SpotChange, row) for row in found if row["kind"] == "spot"),
-            tuple(_as(Asked, row) for row in found if row["kind"] == "asked"),
+            _of(table, "item", PriceRow),
+            _of(table, "ecs", EcsPrice),
+            _of(table, "spot", SpotChange),
+            _of(table, "asked", Asked),
         )
 
     def state(self) -> State:
@@ -172,11 +173,10 @@ class Archive:
     def _files(self) -> list[StoredFile]:
         return [one for one in self.folder.files("") if one.path.endswith(SUFFIX) and not one.temporary]
 
-    def _read(self, file: StoredFile) -> list[dict[str, Any]]:
-        path = f"{self.folder.root}/{file.path}"
+    def _read(self, file: StoredFile) -> pa.Table:
         try:
-            table = pq.read_table(path, filesystem=self.folder.filesystem)
-            rows: list[dict[str, Any]] = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+            with self.folder.filesystem.open_input_file(f"{self.folder.root}/{file.path}") as opened:
+                return pq.ParquetFile(opened).read().select(SCHEMA.names).cast(SCHEMA)
         except (pa.ArrowException, KeyError, OSError) as error:
             raise HistoryError(
                 "A file of the price archive cannot be read.",
@@ -185,7 +185,6 @@ class Archive:
                 remedy="Move it out of the folder. The archive is whole without it, but for what only this file holds.",
                 page=PAGE,
             ) from None
-        return rows
 
 
 def _table(rows: Rows, now: datetime) -> pa.Table:
@@ -206,15 +205,20 @@ def _columns(row: PriceRow | EcsPrice | SpotChange | Asked) -> dict[str, Any]:
 Kind = TypeVar("Kind", PriceRow, EcsPrice, SpotChange, Asked)
 
 
-def _as(kind: type[Kind], row: dict[str, Any]) -> Kind:
-    return kind(**{one.name: _plain(row[one.name]) for one in fields(kind) if one.name in SCHEMA.names})
+def _of(table: pa.Table, word: str, kind: type[Kind]) -> tuple[Kind, ...]:
+    """The rows of one kind. The columns that its fields have are the first of its fields, in their order."""
+    part = table.filter(pc.field("kind") == word)
+    columns = [_values(part[one.name]) for one in fields(kind) if one.name in SCHEMA.names]
+    return tuple(kind(*values) for values in zip(*columns, strict=True))
 
 
-def _plain(value: Any) -> Any:
-    """A cell as it was before: numbers without the zeros that the column adds, moments in UTC."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
-    return _short(value) if isinstance(value, Decimal) else value
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The cells of a column; numbers without the zeros that it adds."""
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_decimal(column.type):
+        return values
+    short = {number: _short(number) for number in set(values)}
+    return [short[number] for number in values]
 
 
 def _short(number: Decimal) -> Decimal:
@@ -230,7 +234,13 @@ def _ended(changes: Iterable[SpotChange], asked: Iterable[Asked]) -> list[SpotCh
     stretches = {
         key: _joined((one.first, one.last) for one in group) for key, group in groupby(sorted(asked, key=kind), kind)
     }
-    return [replace(change, until=_end_of(change.at, stretches.get(kind(change), []))) for change in changes]
+    return [
+        SpotChange(
+            change.site, change.region, change.zone, change.currency, change.instance_type, change.price, change.at,
+            change.source, _end_of(change.at, stretches.get(kind(change), [])),
+        )
+        for change in changes
+    ]  # fmt: skip
 
 
 def _joined(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
