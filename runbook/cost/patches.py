@@ -72,30 +72,30 @@ class Patches:
         return "\n".join(["[runners.kubernetes]", *lines]) if lines else ""
 
     def __str__(self) -> str:
-        return "\n".join(part for _, part in self._parts())
+        return "\n".join(self._parts())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         title = self.scope.text(en="The patch", zh="修改内容")
-        blocks = "".join(f"<p>{escape(name)}</p>{html.pre(part)}" for name, part in self._parts())
+        blocks = "".join(html.pre(part) for part in self._parts())
         return html.block(blocks, title=escape(title))
 
-    def _parts(self) -> Iterator[tuple[str, str]]:
+    def _parts(self) -> Iterator[str]:
         for project in dict.fromkeys(patch.project for patch in self.patches):
             mine = "\n".join(patch.yaml for patch in self.patches if patch.project == project)
-            yield f"{project}: .gitlab-ci.yml", f"# {project}: .gitlab-ci.yml\n{mine}"
+            yield f"# {project}: .gitlab-ci.yml\n{mine}"
         if self.runner:
             why = self.scope.text(
                 en="config.toml: at least so much, or the runner ignores the variables",
                 zh="config.toml：至少允许这么多，否则 runner 会忽略这些变量",
             )
-            yield why, f"# {why}\n{self.runner}\n"
+            yield f"# {why}\n{self.runner}\n"
         if self.without:
             why = self.scope.text(en="without a patch", zh="无法生成修改")
-            yield why, "\n".join(f"# {line}" for line in self.without)
+            yield "\n".join(f"# {line}" for line in (why, *self.without))
         if not self.patches and not self.without:
-            yield "", self.scope.text(en="# nothing to change", zh="# 无需修改")
+            yield self.scope.text(en="# nothing to change", zh="# 无需修改")
 
 
 def of(advice: Answer) -> Patches:
@@ -122,7 +122,7 @@ def _patch(row: Mapping[str, Any], scope: Scope) -> Patch:
     was, then = (size_text(row[f"{kind}_vcpu"], row[f"{kind}_memory_gib"]) for kind in ("billed", "recommended"))
     saves = row["saves_a_month"]
     money = "" if saves is None or saves != saves else scope.text(
-        en=f", {scope.money(saves)} a month", zh=f"，每月 {scope.money(saves)}"
+        en=f", saves {scope.money(saves)} a month", zh=f"，每月节省 {scope.money(saves)}"
     )  # fmt: skip
     comment = scope.text(en=f"billed {was}, then {then}{money}", zh=f"计费由 {was} 变为 {then}{money}")
     if row["verdict"] == Verdict.KEEP:
