@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from runbook.answer import Answer, Scope
 from runbook.charts import style
-from runbook.charts.colours import BAD, GOOD, GRID, INK, LADDER, PAPER, SOFT, ink_on, shade
+from runbook.charts.colours import BAD, GOOD, GRID, INK, LADDER, PAPER, SOFT, ink_on, look_of, shade
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,13 @@ def ledger(answer: Answer) -> Figure:
         _beside(axes, len(names), _span(others["net_low"].sum(), others["net_high"].sum(), scope), colour=SOFT)
         names.append(scope.text(en=f"{len(others)} other projects, not drawn", zh=f"其余 {len(others)} 个项目，未画出"))
     style.rows(axes, names)
+    axes.tick_params(axis="y", pad=13)
+    for row, project in enumerate(table["project"]):
+        look = look_of(project, scope)
+        axes.plot(
+            -0.009, row, marker=look.marker, color=look.colour, markersize=5, clip_on=False, linestyle="none",
+            transform=axes.get_yaxis_transform(), label="project",
+        )  # fmt: skip
     style.number_axis(axes, "x", scope.text(
         en=f"{scope.currency}    right: gross saving    left: rework, then fallback (grey)    ● net    hatched: not sure"
         "    dashed: missed by fallback",

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from runbook.answer import Answer
 from runbook.charts import spot as draw
 from runbook.charts import style
-from runbook.charts.colours import BAD, PAPER
+from runbook.charts.colours import BAD, PAPER, colour_of
 from runbook.cost import interruptions, spot, spot_prices
 from runbook.eci.prices import SpotChange
 from tests.cost.priced_pods import NOON, SCOPE, frame, pod
@@ -67,6 +67,14 @@ def test_the_ledger_draws_gross_rework_and_net() -> None:
     assert dots(axes, "net")[:, 0] == pytest.approx([1.8, 0.9])
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["grp/p002", "grp/p001"]
     assert {"CNY 1.80", "CNY 0.90"} <= {text.get_text() for text in axes.texts}
+
+
+def test_each_project_has_the_mark_that_it_has_everywhere() -> None:
+    """The mark beside a project's name has its colour in all charts of the period."""
+    scope = replace(SCOPE, projects=("grp/p001", "grp/p002"))
+    (axes,) = draw.ledger(spot.ledger(frame(*spot_pods(2)), scope)).axes
+    marks = [line.get_color() for line in axes.lines if line.get_label() == "project"]
+    assert marks == [colour_of("grp/p002", scope), colour_of("grp/p001", scope)]
 
 
 def test_what_is_not_sure_is_hatched() -> None:
