@@ -28,7 +28,7 @@ SPEND, CHANGE, PIPELINE, SAVINGS, INTERRUPTIONS = "spend", "change", "pipeline",
 PERCENT = "%"
 
 NOTHING: Mapping[date, float] = MappingProxyType({})
-_SUMS = ["pods", "effective", "billed", "compared", "on_demand", "unpriced", "starts", "reclaimed"]
+_SUMS = ["pods", "effective", "billed", "compared", "on_demand", "unpriced", "low", "high", "starts", "reclaimed"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class _Days:
     def known(self) -> bool:
         """Whether the history has pods of these days: without any, what they cost is not known."""
         return bool(self.sum("pods"))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most that these days can have cost, as far as unknown costs have a bound."""
+        return self.sum("spend") + self.sum("low"), self.sum("spend") + self.sum("high")
 
     @property
     def first_pods(self) -> Any:
@@ -87,7 +92,8 @@ def numbers(
 
     Spend is the effective cost of the pods, the card's other lines, and what savings plans cost without covering anything
     (`unused`, by day). `budget` is what a month may cost. The table has a row
-    a number: `number`, `label`, `value`, `unit`, `before`, `delta`, `low`, `high` (95 % interval of a rate), `budget`, and
+    a number: `number`, `label`, `value`, `unit`, `before`, `delta`, `low`, `high` (of a rate its 95 % interval, of the
+    spend what unknown costs leave open), `budget`, and
     the same as text (`shown`, `delta_shown`). Parts: `days` (the series behind each number) and `costs` (the spend as dated
     lines, with their total).
     """
@@ -111,6 +117,7 @@ def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost], unu
     both = ~nw.col("effective_cost").is_null() & ~nw.col("on_demand_cost").is_null()
     spot = nw.col("spot").fill_null(False) & started
     nothing_billed = nw.col("problem").fill_null("") == Problem.NO_INSTANCE.value
+    unknown = nw.col("effective_cost").is_null() & ~nothing_billed
     sums = collected(
         pods.group_by("day").agg(
             nw.len().alias("pods"),
@@ -118,7 +125,9 @@ def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost], unu
             nw.col("billed_cost").sum().alias("billed"),
             nw.when(both).then(nw.col("effective_cost")).otherwise(None).sum().alias("compared"),
             nw.when(both).then(nw.col("on_demand_cost")).otherwise(None).sum().alias("on_demand"),
-            count(nw.col("effective_cost").is_null() & ~nothing_billed).alias("unpriced"),
+            count(unknown).alias("unpriced"),
+            nw.when(unknown).then(nw.col("cost_low")).otherwise(None).sum().alias("low"),
+            nw.when(unknown).then(nw.col("cost_high")).otherwise(None).sum().alias("high"),
             count(spot).alias("starts"),
             count(spot & (nw.col("ended") == End.RECLAIMED.value)).alias("reclaimed"),
         ),
@@ -188,18 +197,29 @@ def _percent(scope: Scope, value: float | None, digits: int = 1) -> str:
 
 
 def _spend(now: _Days, then: _Days, limit: float | None) -> _Row:
+    """The spend; where costs are not known, the row also has what it may be at least and at most."""
     spend, scope = now.sum("spend"), now.scope
     earlier = then.sum("spend") if then.known else None
-    share = None if not limit else 100 * spend / limit
-    of_budget = scope.text(
-        en=f"{_percent(scope, share, 0)} of the budget of {scope.money(limit)}",
-        zh=f"预算 {scope.money(limit)} 的 {_percent(scope, share, 0)}",
-    )
-    no_budget = scope.text(en="no budget in the card", zh="未设预算")
+    low, high = now.range
+    at_most = "" if high - spend < 0.005 else scope.text(
+        en=f"with unknown costs up to {scope.money(high)}; ", zh=f"含未知成本至多 {scope.money(high)}；"
+    )  # fmt: skip
+    shown = at_most + _of_budget(scope, spend, high, limit)
     return _Row(
         SPEND, scope.text(en="Spend", zh="支出"), spend, scope.currency, earlier, _minus(spend, earlier),
-        scope.money(spend), no_budget if share is None else of_budget, budget=limit,
+        scope.money(spend), shown, low, high, limit,
     )  # fmt: skip
+
+
+def _of_budget(scope: Scope, spend: float, high: float, limit: float | None) -> str:
+    """`90 % of the budget of CNY 5,000.00`; an interval where the spend is one."""
+    if not limit:
+        return scope.text(en="no budget in the card", zh="未设预算")
+    share, most = f"{100 * spend / limit:.0f}", f"{100 * high / limit:.0f}"
+    between = scope.text(en=f"{share} to {most} %", zh=f"{share} 至 {most} %") if most != share else f"{share} %"
+    return scope.text(
+        en=f"{between} of the budget of {scope.money(limit)}", zh=f"预算 {scope.money(limit)} 的 {between}"
+    )
 
 
 def _change(now: _Days, then: _Days, limit: float | None) -> _Row:
@@ -300,6 +320,9 @@ def _sentence(now: _Days, then: _Days, limit: float | None) -> str:
         amount = scope.money(abs(moved))
         en.append(f"{amount}{percent} {'more' if moved >= 0 else 'less'} than in the {scope.days} days before")
         zh.append(f"比上期{'多' if moved >= 0 else '少'} {amount}{percent}")
+    if now.range[1] - spend >= 0.005:
+        en.append(f"up to {scope.money(now.range[1])} with pods whose cost is not known")
+        zh.append(f"计入成本未知的 Pod 至多 {scope.money(now.range[1])}")
     if limit:
         en.append(f"{100 * spend / limit:.0f} % of the budget")
         zh.append(f"为预算的 {100 * spend / limit:.0f} %")

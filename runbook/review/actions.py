@@ -240,7 +240,7 @@ def as_yaml(actions: Sequence[Action], scope: Scope) -> str:
     """The actions as the register wants them, ready to be copied; what has its default is left out, but owner and status."""
     rows = []
     for action in actions:
-        row = action.model_dump(mode="json", exclude_defaults=True)
+        row = action.model_dump(exclude_defaults=True)
         rows.append(
             {"id": row.pop("id"), "what": row.pop("what"), "owner": action.owner, "status": action.status.value} | row
         )

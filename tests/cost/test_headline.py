@@ -103,6 +103,16 @@ def test_unknown_costs_are_counted_and_not_zero() -> None:
     assert any("cost is not known" in note and note.endswith(": 1.") for note in answer.notes)
 
 
+def test_unknown_costs_leave_the_spend_open() -> None:
+    """Where a spot pod's market is not known, the spend is what is known, and the row says how much more it may be."""
+    open_pod = pod(2, effective_cost=None, problem="no spot price", cost_low=1.0, cost_high=50.0)
+    answer = asked(pod(1, effective_cost=10.0), open_pod, budget=Decimal(100))
+    spend = row(answer, "spend")
+    assert (spend["value"], spend["low"], spend["high"]) == pytest.approx((10, 11, 60))
+    assert spend["delta_shown"] == "with unknown costs up to CNY 60.00; 10 to 60 % of the budget of CNY 100.00"
+    assert "up to CNY 60.00 with pods whose cost is not known" in answer.sentence
+
+
 def test_the_series_add_up_to_the_numbers() -> None:
     """A row for each day of the period; spend adds up, and the change is the sum so far against the sum so far."""
     answer = asked(pod(effective_cost=4.0), before=(pod(billing_start_at=EARLIER, effective_cost=1.0),), other=[NAT])
