@@ -58,7 +58,6 @@ ITEMS = {
 """Code of each billing item of ECI, and how the item is called where a row has no code."""
 
 _ECI_NAMES = ("elastic container instance", "弹性容器实例")
-_INSTANCE = re.compile(r"\beci-[0-9a-z]+\b")
 _PAIRS = re.compile(r"key:(.*?)\s+value:(.*?)\s*(?:;|$)")
 _GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 _SECONDS = {
@@ -403,8 +402,8 @@ def _product(code: Any, commodity: Any, name: Any) -> str:
 
 def _instance(cell: str | None) -> str | None:
     """The ECI id in a cell that may hold more (`region;id;…`); the cell as it is where it holds none."""
-    found = _INSTANCE.search(cell) if cell else None
-    return found[0] if found else cell
+    parts = [part.strip() for part in (cell or "").split(";")]
+    return next((part for part in parts if part.startswith("eci-")), cell)
 
 
 def _item(code: str | None, name: str | None) -> str | None:
