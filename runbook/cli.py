@@ -274,6 +274,33 @@ def _collect(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _review_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", metavar="CARD", required=True, help="card of the cluster")
+    days = parser.add_argument_group(
+        "which days", "default: this month, or the last one that has pods, up to its last pod"
+    )
+    days.add_argument("--month", metavar="MONTH", help="a whole month, such as 2026-11")
+    days.add_argument("--first", metavar="DAY", help="first day, such as 2026-11-01; not with --month")
+    days.add_argument("--last", metavar="DAY", help="last day, such as 2026-11-30; not with --month")
+
+
+def _review(options: argparse.Namespace) -> int:
+    from runbook.cost.other_costs import month_days
+    from runbook.errors import SettingsError
+    from runbook.review import billing, pack, period
+    from runbook.settings import Settings
+
+    first, last = options.first or "", options.last or ""
+    if options.month and (first or last):
+        raise SettingsError("Either a month or days, not both.", where="--month", value=options.month)
+    if options.month:
+        begin = billing.first_day(options.month)
+        first, last = begin.isoformat(), begin.replace(day=month_days(begin)).isoformat()
+    review = pack.review(period.open_period(Settings.load(options.cluster), first, last))
+    print(review, review.report, f"The page is {review.page}", sep="\n")
+    return 0 if review.report.ok else 1
+
+
 COMMANDS = (
     Command(
         "spec",
@@ -295,6 +322,13 @@ COMMANDS = (
         "runbook import gitlab-jobs --cluster data/clusters/practice.yaml --since 7d",
         _import_options,
         _import_pods,
+    ),
+    Command(
+        "review",
+        "What does CI cost, why did it move, whose is it, and what do we do? Writes the page for the meeting.",
+        "runbook review --cluster data/clusters/practice.yaml --month 2026-11",
+        _review_options,
+        _review,
     ),
     Command(
         "export",

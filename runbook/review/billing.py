@@ -70,7 +70,7 @@ def export_focus(
     `account` is the billed one; without it, the one that the kept bill of the month names. Raises SettingsError, HistoryError.
     """
     book = price_archive.book(settings, client)
-    first = _month(month)
+    first = first_day(month)
     dataset = Dataset(account or "", settings.name, first, settings.name, book.currency)
     dataset = replace(dataset, account=account or _account(settings, dataset, client))
     scope = Scope(settings.name, dataset.first, dataset.last, book.currency, timezone="Asia/Shanghai")
@@ -120,7 +120,8 @@ class _Charges:
 # -- the FOCUS file ---------------------------------------------------------------------------------------------------
 
 
-def _month(text: str) -> date:
+def first_day(text: str) -> date:
+    """The first day of a month such as `2026-11`. Raises SettingsError."""
     try:
         return date.fromisoformat(f"{text}-01")
     except ValueError:

@@ -147,11 +147,12 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Review:
-    """A finished review: its page, what it says of each action, and its checks."""
+    """A finished review: its page, the answers on it, what it says of each action, and its checks."""
 
     scope: Scope
     page: Path
     answers: Mapping[str, Answer]
+    actions: Answer
     outcomes: tuple[Outcome, ...]
     report: Report
 
@@ -203,7 +204,7 @@ def review(
     checks = (*pods.report.checks, *_checks(path, failed, unreadable, became))
     page.write(_contents(pods, made, decided, checks, moment, asked.final_until), path)
     facts = {"page": _shown(path), "numbers": f"{_shown(path.parent)}/*.csv"}
-    return Review(scope, path, answers, became, Report(f"Cost review of {scope.window}", checks, facts))
+    return Review(scope, path, answers, decided, became, Report(f"Cost review of {scope.window}", checks, facts))
 
 
 # -- exhibits ---------------------------------------------------------------------------------------------------------
