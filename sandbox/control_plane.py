@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import shutil
 import signal
 import ssl
@@ -17,7 +18,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sandbox.process import Process, free_ports
+from sandbox.process import Process, SandboxError, free_ports
 
 CONTROLLERS = (
     "serviceaccount-controller",  # a `default` ServiceAccount in each namespace, or no pod is accepted
@@ -88,11 +89,11 @@ class ControlPlane:
         self._processes: list[Process] = []
 
     def start(self) -> ControlPlane:
-        etcd_port, peer_port, self.port, controller_port = free_ports(4)
+        self._etcd_port, peer_port, self.port, controller_port = free_ports(4)
         self.server = f"https://127.0.0.1:{self.port}"
         self.kubeconfig("admin", group="system:masters")
-        self._start_etcd(etcd_port, peer_port)
-        self._start_apiserver(etcd_port)
+        self._start_etcd(self._etcd_port, peer_port)
+        self._start_apiserver(self._etcd_port)
         self._start_controllers(controller_port)
         return self
 
@@ -102,6 +103,38 @@ class ControlPlane:
             process.stop()
         self._processes.clear()
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+    def restart_apiserver(self) -> None:
+        """End the API server at once, as a crash would, and start it again at the same address.
+
+        To be called by the thread that stops the practice cluster: a program ends with the thread that started it.
+        """
+        server = next(process for process in self._processes if process.name == "kube-apiserver")
+        server.signal(signal.SIGKILL)
+        server.stop()
+        server.start()
+        server.wait_until(self._apiserver_answers, timeout=60)
+
+    def compact(self) -> int:
+        """Let etcd forget everything that happened until now, and return the resource version that is left of it.
+
+        An API server that is restarted afterwards answers 410 to watches from before.
+        """
+        reached = int(self._ask_etcd("/v3/kv/range", {"key": "AA=="})["header"]["revision"])
+        self._ask_etcd("/v3/kv/compaction", {"revision": str(reached), "physical": True})
+        return reached
+
+    def _ask_etcd(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._etcd_port, timeout=30)
+        try:
+            connection.request("POST", path, json.dumps(question))
+            reply = connection.getresponse()
+            answer: dict[str, Any] = json.load(reply)
+        finally:
+            connection.close()
+        if reply.status != 200:
+            raise SandboxError(f"etcd refused {path}.", value=str(answer))
+        return answer
 
     @property
     def pids(self) -> dict[str, int]:
@@ -150,8 +183,6 @@ class ControlPlane:
 
     def _start_apiserver(self, etcd_port: int) -> None:
         keys = self.keys
-        context = ssl.create_default_context(cafile=str(keys["ca.crt"]))
-        context.load_cert_chain(keys["admin.crt"], keys["admin.key"])
         self._run(
             "kube-apiserver",
             [
@@ -175,7 +206,12 @@ class ControlPlane:
                 "--kubelet-preferred-address-types=InternalIP",
                 f"--cert-dir={self.folder / 'apiserver'}",
             ],
-        ).wait_until(lambda: _answers(self.port, "/readyz", context), timeout=60)
+        ).wait_until(self._apiserver_answers, timeout=60)
+
+    def _apiserver_answers(self) -> bool:
+        context = ssl.create_default_context(cafile=str(self.keys["ca.crt"]))
+        context.load_cert_chain(self.keys["admin.crt"], self.keys["admin.key"])
+        return _answers(self.port, "/readyz", context)
 
     def _start_controllers(self, port: int) -> None:
         self._run(

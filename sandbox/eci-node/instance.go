@@ -15,6 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// removalPatience is for how long an object's removal is tried again.
+const removalPatience = 2 * time.Minute
+
 // ending is why an instance's life stops before its containers end by themselves. It travels as a context's cause.
 type ending struct {
 	phase   corev1.PodPhase // empty: computed from the containers
@@ -175,10 +178,23 @@ func (i *Instance) remove() {
 	i.eci.forget(i)
 	i.eci.Journal.Note(lineRemoved, i)
 	i.eci.Events.Flush(i.pod)
-	if err := i.eci.removeObject(context.Background(), i.pod); err != nil {
-		slog.Warn("a pod was not removed", "pod", i.pod.Name, "error", err)
-	}
+	i.removeObject()
 	i.clean()
+}
+
+// removeObject tries for as long as an API server may take to restart: nobody else would remove the object.
+func (i *Instance) removeObject() {
+	for pause, begun := 20*time.Millisecond, time.Now(); ; pause = min(2*pause, 2*time.Second) {
+		err := i.eci.removeObject(context.Background(), i.pod)
+		if err == nil {
+			return
+		}
+		slog.Warn("a pod was not removed", "pod", i.pod.Name, "error", err)
+		if time.Since(begun) > removalPatience {
+			return
+		}
+		time.Sleep(pause)
+	}
 }
 
 // Delete ends the instance because its pod is deleted. It returns at once; a second call changes nothing.
