@@ -1,177 +1,45 @@
-"""Alibaba Cloud's bill as rows: what was billed for which instance and item on which day.
+"""Alibaba Cloud's bill as a table: what its rows add up to, and from when on they are final.
 
-    rows = [from_api(row) for row in client.daily_bill(day)]        # DescribeInstanceBill, QueryInstanceBill
-    bill = Bill.of(rows)                                            # or runbook.cost.bill_files for CSV exports
+    bill = Bill.of(rows)                             # of `bill_row.from_api`, or `bill_files.parse`
+    bill.by_instance("CNY")                          # a row an instance and day
 
-A bill row is one item of one instance on one day of China's. Amounts are exact; nothing here adds two currencies.
-Fields of the API: https://help.aliyun.com/zh/user-center/developer-reference/api-bssopenapi-2017-12-14-describeinstancebill
+Days and months are China's. Amounts are exact decimals, and nothing here adds two currencies.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal, InvalidOperation
-from enum import StrEnum
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from runbook.errors import BillError
+from runbook.cost.bill_row import ECI, BillRow, Kind
+from runbook.eci.charges import CHINA, Item
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHINA = timezone(timedelta(hours=8))
-"""Days and months of the bill are China's."""
 
-ECI = "eci"
-PAGE = "#bill"
+@cache
+def schema() -> pa.Schema:
+    """The columns of a bill: those of `bill_row.BillRow`, tags as JSON, and pod and namespace from its tags."""
+    import pyarrow as pa
 
-
-class Kind(StrEnum):
-    """What a row of a bill is about."""
-
-    USAGE = "usage"
-    SUBSCRIPTION = "subscription"
-    REFUND = "refund"
-    ADJUSTMENT = "adjustment"
-    OTHER = "other"
-
-
-_KINDS = (
-    (Kind.REFUND, ("refund", "退")),
-    (Kind.ADJUSTMENT, ("adjust", "rounding", "调账", "调整", "抹零", "补偿")),
-    (Kind.SUBSCRIPTION, ("subscription", "订阅", "预付", "包年包月")),
-    (Kind.USAGE, ("payasyougo", "pay-as-you-go", "按量", "后付", "免费额度")),
-)
-"""Words that a kind is known by, in the order they are looked for: `subscription refund fee` is a refund."""
-
-ITEMS = {
-    "cpu": ("vcpu", "cpu"),
-    "mem": ("memory", "mem", "内存"),
-    "instance_type": ("instance type", "instance_type", "实例规格"),
-    "systemdisk": ("ephemeral", "systemdisk", "system disk", "临时存储", "系统盘"),
-}
-"""Code of each billing item of ECI, and how the item is called where a row has no code."""
-
-_ECI_NAMES = ("elastic container instance", "弹性容器实例")
-_PAIRS = re.compile(r"key:(.*?)\s+value:(.*?)\s*(?:;|$)")
-_GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
-_SECONDS = {
-    "s": 1, "sec": 1, "second": 1, "seconds": 1, "秒": 1, "min": 60, "minute": 60, "minutes": 60, "分钟": 60,
-    "h": 3600, "hour": 3600, "hours": 3600, "小时": 3600, "day": 86400, "days": 86400, "天": 86400,
-}  # fmt: skip
+    text, amount, moment = pa.string(), pa.decimal128(38, 18), pa.timestamp("us", tz="UTC")
+    always = {"product": text, "kind": text, "currency": text, "month": pa.date32(), "pretax_amount": amount,
+              "with_tax": pa.bool_(), "tags": text}  # fmt: skip
+    sometimes = {"day": pa.date32(), "list_amount": amount, "after_discount": amount, "account": text, "instance_id": text,
+                 "item": text, "usage": amount, "unit": text, "service_seconds": amount, "usage_start": moment,
+                 "usage_end": moment, "line_id": text, "namespace": text, "pod_name": text}  # fmt: skip
+    fields = [pa.field(name, type, nullable=False) for name, type in always.items()]
+    return pa.schema(fields + [pa.field(name, type) for name, type in sometimes.items()])
 
 
-class BillRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One row of a bill. Amounts are before tax unless `with_tax`; None is unknown.
-
-    `month` is its first day; `day` is None on monthly bills. `list_amount` is before any discount, `pretax_amount` what is to be
-    paid, `after_discount` what is left before coupons. `item` is one of ITEMS, or None where a row adds several up.
-    `usage` is in `unit`, whose words are the vendor's; `line_id` is the same only for the same row of two exports.
-    """
-
-    product: str
-    kind: Kind
-    currency: str
-    month: date
-    pretax_amount: Decimal
-    day: date | None = None
-    list_amount: Decimal | None = None
-    after_discount: Decimal | None = None
-    with_tax: bool = False
-    account: str | None = None
-    instance_id: str | None = None
-    item: str | None = None
-    usage: Decimal | None = None
-    unit: str | None = None
-    service_seconds: Decimal | None = None
-    usage_start: datetime | None = None
-    usage_end: datetime | None = None
-    tags: dict[str, str] = {}
-    line_id: str | None = None
-
-
-def from_api(row: Mapping[str, Any], *, cycle: str | None = None) -> BillRow:
-    """One row of DescribeInstanceBill or QueryInstanceBill. `cycle` is the month that was asked for (`2026-11`): rows of a
-    monthly bill do not say. Raises BillError for a row without an amount or a month.
-    """
-    return read(
-        {
-            "product_code": row.get("ProductCode"),
-            "product_name": row.get("ProductName"),
-            "kind": row.get("Item") or row.get("SubscriptionType"),
-            "currency": row.get("Currency"),
-            "month": row.get("BillingDate") or row.get("BillingCycle") or cycle,
-            "day": row.get("BillingDate"),
-            "pretax": row.get("PretaxAmount"),
-            "listed": row.get("PretaxGrossAmount"),
-            "after_discount": row.get("AfterDiscountAmount"),
-            "account": row.get("OwnerID") or row.get("BillAccountID"),
-            "instance": row.get("InstanceID"),
-            "item_code": row.get("BillingItemCode"),
-            "item_name": row.get("BillingItem"),
-            "usage": row.get("Usage"),
-            "unit": row.get("UsageUnit"),
-            "period": row.get("ServicePeriod"),
-            "period_unit": row.get("ServicePeriodUnit"),
-            "tags": row.get("Tag"),
-        },
-        where=f"a row of DescribeInstanceBill, instance {row.get('InstanceID') or 'unknown'}",
-    )
-
-
-def read(cells: Mapping[str, Any], *, where: str, with_tax: bool = False, currency: str = "") -> BillRow:
-    """A row from cells that are named as `from_api` names them. `where` tells of its place in errors, `currency` is taken
-    where the row names none. Raises BillError.
-    """
-    start, end = _moment(cells.get("start"), where), _moment(cells.get("end"), where)
-    day = _day(cells.get("day"), where) or (start.astimezone(CHINA).date() if start else None)
-    month = _day(cells.get("month"), where) or day
-    pretax = _amount(cells.get("pretax"), where)
-    if pretax is None or month is None:
-        lacking = "an amount" if pretax is None else "a month"
-        raise BillError(
-            f"A row of the bill has not {lacking}.", where=where, remedy="Export the bill again.", page=PAGE
-        )
-    return BillRow(
-        product=_product(cells.get("product_code"), cells.get("commodity_code"), cells.get("product_name")),
-        kind=kind_of(_text(cells.get("kind")) or ""),
-        currency=(_text(cells.get("currency")) or currency).upper(),
-        month=month.replace(day=1),
-        day=day,
-        pretax_amount=pretax,
-        list_amount=_amount(cells.get("listed"), where),
-        after_discount=_amount(cells.get("after_discount"), where),
-        with_tax=with_tax,
-        account=_text(cells.get("account")),
-        instance_id=_instance(_text(cells.get("instance"))),
-        item=_item(_text(cells.get("item_code")), _text(cells.get("item_name"))),
-        usage=_amount(cells.get("usage"), where),
-        unit=_text(cells.get("unit")),
-        service_seconds=_span(cells, where, start, end),
-        usage_start=start,
-        usage_end=end,
-        tags=tags_of(_text(cells.get("tags")) or ""),
-        line_id=_text(cells.get("line_id")),
-    )
-
-
-def kind_of(word: str) -> Kind:
-    """What a bill's own word for the kind of a row means, in English or Chinese."""
-    lower = word.lower()
-    return next((kind for kind, signs in _KINDS if any(sign in lower for sign in signs)), Kind.OTHER)
-
-
-def tags_of(text: str) -> dict[str, str]:
-    """Tags as the API writes them (`key:k value:v; …`) or as the subscribed file does (`k:v;k:v`)."""
-    pairs = _PAIRS.findall(text)
-    if not pairs:
-        pairs = [part.split(":", 1) for part in text.split(";") if ":" in part]
-    return {key.strip(): value.strip() for key, value in pairs}
+_OF_TAGS = {"namespace": "NameSpace", "pod_name": "PodName"}
+"""Columns that are from the tags of an instance, and their keys."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +54,11 @@ class Sum:
     amount: Decimal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bill:
-    """Rows of one bill, from one source or several. `repeated` counts rows that were left out because another source had them."""
+    """Rows of one bill by `schema()`, from one source or several. `repeated` counts rows that were left out because another had them."""
 
-    rows: tuple[BillRow, ...]
+    table: pa.Table
     sources: tuple[str, ...] = ()
     repeated: int = 0
 
@@ -206,58 +74,125 @@ class Bill:
             if row.line_id is not None:
                 seen.add(row.line_id)
             kept.append(row)
-        return cls(tuple(kept), (source,), repeated)
+        return cls(_table(kept), (source,), repeated)
+
+    @classmethod
+    def nothing(cls) -> Bill:
+        """A bill without rows."""
+        return cls(schema().empty_table())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def rows(self) -> tuple[BillRow, ...]:
+        """The rows as values: for the few that somebody looks at."""
+        return tuple(_row(row) for row in self.table.to_pylist())
 
     def with_(self, other: Bill) -> Bill:
         """This bill, completed by what `other` has of products and days (months, where a row has no day) that it lacks."""
-        there = {_place(row) for row in self.rows}
-        added = tuple(row for row in other.rows if _place(row) not in there)
-        repeated = self.repeated + other.repeated + len(other.rows) - len(added)
-        return Bill((*self.rows, *added), (*self.sources, *other.sources), repeated)
+        import pyarrow.compute as pc
+
+        added = other.table.filter(pc.invert(pc.is_in(_places(other.table), value_set=_places(self.table))))
+        repeated = self.repeated + other.repeated + len(other) - added.num_rows
+        return Bill(_concatenated(self.table, added), (*self.sources, *other.sources), repeated)
+
+    def and_(self, other: Bill) -> Bill:
+        """Both bills, which have nothing in common."""
+        return Bill(
+            _concatenated(self.table, other.table), (*self.sources, *other.sources), self.repeated + other.repeated
+        )
 
     def within(self, first: date, last: date) -> Bill:
         """Its rows of these days, both included; rows without a day where their month touches them."""
-        kept = (
-            row for row in self.rows
-            if (first <= row.day <= last if row.day else first.replace(day=1) <= row.month <= last)
-        )  # fmt: skip
-        return Bill(tuple(kept), self.sources, self.repeated)
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        def between(column: Any, begin: date) -> Any:
+            return pc.and_(pc.greater_equal(column, pa.scalar(begin)), pc.less_equal(column, pa.scalar(last)))
+
+        day, month = self.table["day"], self.table["month"]
+        inside = pc.if_else(pc.is_valid(day), between(day, first), between(month, first.replace(day=1)))
+        return Bill(self.table.filter(inside), self.sources, self.repeated)
 
     @property
     def daily(self) -> bool:
         """Whether every row that bills an ECI instance has a day."""
-        return all(row.day for row in self.rows if row.product == ECI and row.kind is Kind.USAGE)
+        return not self._usage()["day"].null_count
 
     @property
     def last_day(self) -> date | None:
         """The newest day that has rows."""
-        return max((row.day for row in self.rows if row.day), default=None)
+        return _latest(self.table["day"])
+
+    @property
+    def last_month(self) -> date | None:
+        """The first day of the newest month that has rows."""
+        return _latest(self.table["month"])
 
     @property
     def with_tax(self) -> bool:
         """Whether amounts include tax: the Chinese console's export has no others."""
-        return any(row.with_tax for row in self.rows)
+        import pyarrow.compute as pc
+
+        return bool(pc.any(self.table["with_tax"]).as_py())
 
     def sums(self) -> tuple[Sum, ...]:
         """Its money by product, kind, account and currency, the largest first."""
-        groups: dict[tuple[str, Kind, str | None, str], list[Decimal]] = {}
-        for row in self.rows:
-            groups.setdefault((row.product, row.kind, row.account, row.currency), []).append(row.pretax_amount)
-        found = (Sum(*key, len(amounts), sum(amounts, Decimal(0))) for key, amounts in groups.items())
-        return tuple(sorted(found, key=lambda one: (-abs(one.amount), one.product, one.kind)))
+        keys = ["product", "kind", "account", "currency"]
+        groups = self.table.group_by(keys).aggregate([("pretax_amount", "sum"), ("pretax_amount", "count")]).to_pylist()
+        found = (
+            Sum(row["product"], Kind(row["kind"]), row["account"], row["currency"], row["pretax_amount_count"],
+                row["pretax_amount_sum"].normalize())
+            for row in groups
+        )  # fmt: skip
+        return tuple(
+            sorted(found, key=lambda one: (-abs(one.amount), one.product, one.kind, one.account or "", one.currency))
+        )
 
     def by_instance(self, currency: str) -> pa.Table:
-        """What ECI's usage in this currency adds up to: a row an instance and day, as Arrow. Columns: `instance_id`, `day` (the month's
-        first where the bill is monthly), `billed`, `listed` (null where not known), `seconds` (of service, null where not known), `fees`
-        (rows), `items` (their codes, such as `cpu+mem`), `namespace` and `pod_name` of its tags.
+        """What ECI's usage in this currency adds up to: a row an instance and day, as Arrow.
+
+        Columns: `instance_id`, `day` (the month's first where the bill is monthly), `billed`, `listed` (null where not known), `seconds` of
+        service (null where not known; items run side by side, so those of the longest item), `fees` (rows), `by_ecs_type` (those that are
+        billed by an ECS type; null where no row names its item), `namespace` and `pod_name` of its tags.
         """
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        daily, sums = self.daily, _Sums()
-        for row in self.rows:
-            if (row.product, row.kind, row.currency) == (ECI, Kind.USAGE, currency):
-                sums.add(row, row.day if daily and row.day else row.month)
-        return pa.Table.from_pylist(sums.rows(), schema=_by_instance())
+        usage = self._usage().filter(pc.equal(self._usage()["currency"], currency))
+        real = pa.float64()
+        rows = pa.table({
+            "instance_id": usage["instance_id"],
+            "day": usage["day"] if self.daily else usage["month"],
+            "item": usage["item"],
+            "billed": pc.cast(usage["pretax_amount"], real),
+            "listed": pc.cast(usage["list_amount"], real),
+            "seconds": pc.cast(usage["service_seconds"], real),
+            "fees": pc.cast(pc.is_valid(usage["product"]), pa.int64()),
+            "by_ecs_type": pc.cast(pc.equal(usage["item"], Item.INSTANCE_TYPE.value), pa.int64()),
+            "namespace": usage["namespace"],
+            "pod_name": usage["pod_name"],
+        })  # fmt: skip
+        all_known = pc.ScalarAggregateOptions(skip_nulls=False)
+        sums = [
+            ("billed", "sum"),
+            ("listed", "sum", all_known),
+            ("seconds", "sum"),
+            ("fees", "sum"),
+            ("by_ecs_type", "sum"),
+        ]
+        tags = [("namespace", "max"), ("pod_name", "max")]
+        items = _grouped(rows, ["instance_id", "day", "item"], [*sums, *tags])
+        longest = [one if one[0] != "seconds" else ("seconds", "max") for one in sums]
+        return _grouped(items, ["instance_id", "day"], [*longest, *tags])
+
+    def _usage(self) -> pa.Table:
+        """The rows that bill ECI instances."""
+        import pyarrow.compute as pc
+
+        kind, product = pc.equal(self.table["kind"], Kind.USAGE.value), pc.equal(self.table["product"], ECI)
+        return self.table.filter(pc.and_(kind, product))
 
 
 def month_is_final(month: date) -> datetime:
@@ -274,140 +209,55 @@ def final_until(now: datetime) -> date:
     return first - timedelta(days=1)
 
 
-class _Sums:
-    """Adds rows up by instance and day. Items of one instance run side by side: its seconds are those of its longest item."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str | None, date], dict[str, Any]] = {}
-        self._seconds: dict[tuple[str | None, date], dict[str | None, Decimal]] = {}
-
-    def add(self, row: BillRow, day: date) -> None:
-        key = (row.instance_id, day)
-        start = {"billed": Decimal(0), "listed": Decimal(0), "fees": 0, "items": set(), "tags": {}}
-        entry = self._rows.setdefault(key, start)
-        entry["billed"] += row.pretax_amount
-        listed = row.list_amount
-        entry["listed"] = None if listed is None or entry["listed"] is None else entry["listed"] + listed
-        entry["fees"] += 1
-        entry["items"].add(row.item)
-        entry["tags"] |= row.tags
-        if row.service_seconds is not None:
-            spans = self._seconds.setdefault(key, {})
-            spans[row.item] = spans.get(row.item, Decimal(0)) + row.service_seconds
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "instance_id": instance,
-                "day": day,
-                "billed": float(entry["billed"]),
-                "listed": None if entry["listed"] is None else float(entry["listed"]),
-                "seconds": float(max(spans.values())) if (spans := self._seconds.get((instance, day))) else None,
-                "fees": entry["fees"],
-                "items": "+".join(sorted(one for one in entry["items"] if one)) or None,
-                "namespace": entry["tags"].get("NameSpace"),
-                "pod_name": entry["tags"].get("PodName"),
-            }
-            for (instance, day), entry in self._rows.items()
-        ]
-
-
-def _by_instance() -> pa.Schema:
+def _table(rows: Iterable[BillRow]) -> pa.Table:
     import pyarrow as pa
 
-    text, number = pa.string(), pa.float64()
-    return pa.schema(
-        [
-            ("instance_id", text), ("day", pa.date32()), ("billed", number), ("listed", number), ("seconds", number),
-            ("fees", pa.int64()), ("items", text), ("namespace", text), ("pod_name", text),
-        ]
-    )  # fmt: skip
+    columns: dict[str, list[Any]] = {name: [] for name in schema().names}
+    for row in rows:
+        for name, column in columns.items():
+            if name == "tags":
+                column.append(json.dumps(row.tags, ensure_ascii=False))
+            elif name in _OF_TAGS:
+                column.append(row.tags.get(_OF_TAGS[name]))
+            else:
+                column.append(getattr(row, name))
+    return pa.table(columns, schema=schema())
 
 
-def _place(row: BillRow) -> tuple[str, date]:
-    return row.product, row.day or row.month
+def _row(row: Mapping[str, Any]) -> BillRow:
+    """A row of the table as a value; decimals without the zeros that a column of fixed digits adds."""
+    plain = {name: value.normalize() if isinstance(value, Decimal) else value for name, value in row.items()}
+    told: dict[str, Any] = {name: value for name, value in plain.items() if name not in _OF_TAGS}
+    return BillRow(**told | {"kind": Kind(row["kind"]), "tags": json.loads(row["tags"])})
 
 
-def _text(cell: Any) -> str | None:
-    """A cell without the blanks and tabs that exports put around numbers; None where it is empty."""
-    text = str(cell).strip() if cell is not None else ""
-    return text or None
+def _concatenated(one: pa.Table, other: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables([one, other])
 
 
-def _amount(cell: Any, where: str) -> Decimal | None:
-    text = _text(cell)
-    if text is None or text == "-":
-        return None
-    try:
-        number = Decimal(text.replace(",", "") if _GROUPED.fullmatch(text) else text)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite():
-        raise BillError(
-            "A cell of the bill is no number.", where=where, value=text, allowed="digits such as 1234.56", page=PAGE
-        )
-    return number
+def _places(table: pa.Table) -> Any:
+    """Product and day (month, where there is no day) of each row, as one text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    day = pc.cast(table["day"], pa.string())
+    place = pc.coalesce(day, pc.cast(table["month"], pa.string()))
+    return pc.binary_join_element_wise(
+        table["product"], place, pc.if_else(pc.is_valid(day), "day", "month"), " "
+    ).combine_chunks()
 
 
-def _day(cell: Any, where: str) -> date | None:
-    """`20261103`, `2026-11-03`, `2026/11/3`, with or without a time; a month's first day for `202611` and `2026-11`."""
-    text = _text(cell)
-    if text is None:
-        return None
-    found = re.match(r"(\d{4})[-/年]?(\d{1,2})(?:[-/月]?(\d{1,2}))?", text)
-    try:
-        if found is None:
-            raise ValueError
-        return date(int(found[1]), int(found[2]), int(found[3] or 1))
-    except ValueError:
-        raise BillError(
-            "A cell of the bill is no day.", where=where, value=text, allowed="such as 20261103", page=PAGE
-        ) from None
+def _latest(days: Any) -> date | None:
+    import pyarrow.compute as pc
+
+    latest: date | None = pc.max(days).as_py()
+    return latest
 
 
-def _moment(cell: Any, where: str) -> datetime | None:
-    """`2026-11-03 10:49:30`, in China's time where it names no zone."""
-    text = _text(cell)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.replace("/", "-"))
-    except ValueError:
-        raise BillError(
-            "A cell of the bill is no moment.",
-            where=where,
-            value=text,
-            allowed="such as 2026-11-03 10:49:30",
-            page=PAGE,
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=CHINA)
-
-
-def _span(cells: Mapping[str, Any], where: str, start: datetime | None, end: datetime | None) -> Decimal | None:
-    """Seconds of service: what the row states, else what lies between its start and end."""
-    unit = (_text(cells.get("period_unit")) or "s").lower()
-    stated = _amount(cells.get("period"), where)
-    if stated is not None and unit in _SECONDS:
-        return stated * _SECONDS[unit]
-    return Decimal(str((end - start).total_seconds())) if start and end else None
-
-
-def _product(code: Any, commodity: Any, name: Any) -> str:
-    """The product's code; `eci` also where only its name says so."""
-    codes, called = [_text(code), _text(commodity)], _text(name) or ""
-    if ECI in (one.lower() for one in codes if one) or any(sign in called.lower() for sign in _ECI_NAMES):
-        return ECI
-    return codes[0] or called or codes[1] or "unknown"
-
-
-def _instance(cell: str | None) -> str | None:
-    """The ECI id in a cell that may hold more (`region;id;…`); the cell as it is where it holds none."""
-    parts = [part.strip() for part in (cell or "").split(";")]
-    return next((part for part in parts if part.startswith("eci-")), cell)
-
-
-def _item(code: str | None, name: str | None) -> str | None:
-    if code and code.lower() in ITEMS:
-        return code.lower()
-    called = (name or code or "").lower()
-    return next((item for item, signs in ITEMS.items() if any(sign in called for sign in signs)), None)
+def _grouped(table: pa.Table, keys: list[str], sums: list[Any]) -> pa.Table:
+    """The table grouped, with the names that its columns had before."""
+    found = table.group_by(keys).aggregate(sums)
+    names = {f"{name}_{function}": name for name, function, *_ in sums}
+    return found.rename_columns([names.get(name, name) for name in found.column_names])

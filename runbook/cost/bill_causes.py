@@ -165,7 +165,7 @@ def cause(last: date | None, *, elsewhere: bool) -> nw.Expr:
     spot = nw.col("is_spot").fill_null(0) > 0
     modelled, on_bill = ~nw.col("modelled").is_null(), ~nw.col("on_bill").is_null()
     late = nw.lit(True) if last is None else nw.col("day") > nw.lit(last)
-    by_other_item = (nw.col("by_type") > 0) != (nw.col("billed_by_type") > 0)
+    by_other_item = (nw.col("by_type") > 0) != (nw.col("by_ecs_type") > 0)
     free = (billed.abs() <= digits) & (listed > digits)
     rules: list[tuple[Cause, nw.Expr]] = [
         (Cause.AGREES, ~on_bill & (gap <= digits)),

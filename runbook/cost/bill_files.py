@@ -14,13 +14,14 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from runbook.cost.bill import PAGE, Bill, BillRow, read
+from runbook.cost.bill import Bill
+from runbook.cost.bill_row import PAGE, BillRow, read
 from runbook.errors import BillError
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family of headers: the column of each cell that `bill.read` takes, the first that is there; `marks` are in every file of it."""
+    """One family of headers: the column of each cell that `bill_row.read` takes, the first that is there; `marks` are in every file of it."""
 
     name: str
     marks: tuple[str, ...]

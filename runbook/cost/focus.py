@@ -19,9 +19,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runbook.cost import other_costs
-from runbook.cost.bill import CHINA
 from runbook.eci import tables
-from runbook.eci.charges import Item
+from runbook.eci.charges import CHINA, Item
 from runbook.settings import OtherCost
 
 if TYPE_CHECKING:

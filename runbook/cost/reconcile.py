@@ -20,8 +20,9 @@ import narwhals as nw
 
 from runbook.answer import Answer, Scope
 from runbook.cost import bill as bills
-from runbook.cost.bill import Bill, Kind
+from runbook.cost.bill import Bill
 from runbook.cost.bill_causes import HALF_A_CENT, PENDING, READINGS, Cause, cause
+from runbook.cost.bill_row import ECI, Kind
 from runbook.cost.collected import collected, count
 from runbook.cost.priced import COSTLESS
 
@@ -87,19 +88,17 @@ def _matched(pods: nw.LazyFrame[Any], scope: Scope, lines: pa.Table, bill: Bill)
     monthly = not bill.daily
     estimated = _estimated(lines, scope, monthly=monthly)
     billed = bill.by_instance(scope.currency)
-    flags = [pc.match_substring(billed["items"], "instance_type"), pc.is_valid(billed["billed"])]
-    for name, values in zip(("billed_by_type", "on_bill"), flags, strict=True):
-        billed = billed.append_column(name, pc.cast(values, pa.int64()))
-    both = pa.concat_tables([estimated, billed.drop_columns(["items"])], promote_options="default")
+    billed = billed.append_column("on_bill", pc.cast(pc.is_valid(billed["billed"]), pa.int64()))
+    both = pa.concat_tables([estimated, billed], promote_options="default")
     sums = ["estimate", "list_estimate", "model_seconds", "hours", "by_type", "covered", "modelled"]
-    sums += ["billed", "listed", "seconds", "fees", "billed_by_type", "on_bill"]
+    sums += ["billed", "listed", "seconds", "fees", "by_ecs_type", "on_bill"]
     table = both.group_by(["instance_id", "day"]).aggregate(
         [(name, "sum") for name in sums] + [("namespace", "max"), ("pod_name", "max")]
     )
     table = table.rename_columns([name.removesuffix("_sum").removesuffix("_max") for name in table.column_names])
     table = table.append_column("day_on_bill", pc.is_in(table["day"], value_set=billed["day"].combine_chunks()))
     common = pc.sum(pc.and_(pc.is_valid(table["modelled"]), pc.is_valid(table["on_bill"]))).as_py() or 0
-    last = bill.last_day if not monthly else max((row.month for row in bill.rows), default=None)
+    last = bill.last_day if not monthly else bill.last_month
     frame = _beside(pods, table).join(_attributes(pods), on="instance_id", how="left")
     elsewhere = not common and estimated.num_rows > 0 and billed.num_rows > 0
     return _Matched(
@@ -275,7 +274,7 @@ def _other(bill: Bill, scope: Scope) -> pd.DataFrame:
 
 
 def _compared(one: bills.Sum, scope: Scope) -> bool:
-    return (one.product, one.kind, one.currency) == (bills.ECI, Kind.USAGE, scope.currency)
+    return (one.product, one.kind, one.currency) == (ECI, Kind.USAGE, scope.currency)
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def _percent(share: float) -> str:
 
 
 def _sentence(scope: Scope, bill: Bill, matched: _Matched, totals: _Totals) -> str:
-    currencies = sorted({one.currency for one in bill.sums() if (one.product, one.kind) == (bills.ECI, Kind.USAGE)})
+    currencies = sorted({one.currency for one in bill.sums() if (one.product, one.kind) == (ECI, Kind.USAGE)})
     if not currencies:
         return scope.text(en="There is no bill of ECI for these days yet.", zh="这些日期还没有 ECI 账单。")
     if scope.currency not in currencies:
@@ -435,16 +434,16 @@ def _about_money(scope: Scope, bill: Bill) -> list[str]:
     beside = [one for one in bill.sums() if not _compared(one, scope)]
     total = sum((abs(one.amount) for one in bill.sums() if one.currency == scope.currency), Decimal(0))
     for en, zh, chosen in (
-        ("other products", "其他产品", [one for one in beside if one.product != bills.ECI and one.currency == scope.currency]),
+        ("other products", "其他产品", [one for one in beside if one.product != ECI and one.currency == scope.currency]),
         (
             "ECI rows that are no usage (refunds, adjustments, orders)", "ECI 非用量行（退款、调账、订单）",
-            [one for one in beside if one.product == bills.ECI and one.currency == scope.currency],
+            [one for one in beside if one.product == ECI and one.currency == scope.currency],
         ),
     ):  # fmt: skip
         if chosen:
             amount = sum((one.amount for one in chosen), Decimal(0))
             share = _percent(float(sum((abs(one.amount) for one in chosen), Decimal(0)) / total)) if total else "0 %"
-            names = ", ".join(sorted({one.product if one.product != bills.ECI else one.kind.value for one in chosen}))
+            names = ", ".join(sorted({one.product if one.product != ECI else one.kind.value for one in chosen}))
             notes.append(
                 scope.text(
                     en=f"The bill has {scope.money(amount)} ({share} of its money) for {en}: {names}.",

@@ -10,11 +10,9 @@ fetched is fetched again. Exported CSV files of any of the known families that l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,9 @@ from runbook.clients import storage
 from runbook.clients.secrets import SecretStore
 from runbook.clients.storage import Folder, StoredFile
 from runbook.cost import bill_files
-from runbook.cost.bill import CHINA, Bill, BillRow, Kind, from_api, month_is_final
+from runbook.cost.bill import Bill, month_is_final, schema
+from runbook.cost.bill_row import from_api
+from runbook.eci.charges import CHINA
 from runbook.eci.prices import SITES
 from runbook.errors import BillError, SettingsError
 from runbook.report import Check, Report
@@ -36,33 +36,6 @@ Ask = Callable[[date], Sequence[Mapping[str, Any]]]
 """The rows of DescribeInstanceBill of one day: `AlibabaCloud.daily_bill`."""
 
 FETCHED_AT = b"runbook.bill.fetched_at"
-
-_AMOUNT = pa.decimal128(38, 18)
-_MOMENT = pa.timestamp("us", tz="UTC")
-SCHEMA = pa.schema(
-    [
-        pa.field("product", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("currency", pa.string(), nullable=False),
-        pa.field("month", pa.date32(), nullable=False),
-        pa.field("pretax_amount", _AMOUNT, nullable=False),
-        pa.field("day", pa.date32()),
-        pa.field("list_amount", _AMOUNT),
-        pa.field("after_discount", _AMOUNT),
-        pa.field("with_tax", pa.bool_(), nullable=False),
-        pa.field("account", pa.string()),
-        pa.field("instance_id", pa.string()),
-        pa.field("item", pa.string()),
-        pa.field("usage", _AMOUNT),
-        pa.field("unit", pa.string()),
-        pa.field("service_seconds", _AMOUNT),
-        pa.field("usage_start", _MOMENT),
-        pa.field("usage_end", _MOMENT),
-        pa.field("tags", pa.string(), nullable=False),
-        pa.field("line_id", pa.string()),
-    ]
-)
-"""The columns of a kept day: those of `runbook.cost.bill.BillRow`, tags as JSON."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +104,12 @@ class Bills:
         got: dict[date, Bill] = {}
         for day in wanted:
             got[day] = Bill.of(from_api(row, cycle=f"{day:%Y-%m}") for row in ask(day))
-            if got[day].rows and not dry_run:
+            if len(got[day]) and not dry_run:
                 self.folder.put(f"{self.name}/{day}.parquet", _encoded(got[day], now))
         facts = {
             "place": self.place,
             "days": f"{first} to {last}",
-            "fetched": f"{len(wanted)} of {max((last - first).days + 1, 0)} days, {sum(len(one.rows) for one in got.values()):,} rows",
+            "fetched": f"{len(wanted)} of {max((last - first).days + 1, 0)} days, {sum(len(one) for one in got.values()):,} rows",
             "kept before": f"{len(days) - len(wanted)} days",
         }
         return Report("The bill", [_all_there(days, wanted, got, last, yesterday)], facts)
@@ -154,27 +127,26 @@ class Bills:
         days = [row.day or row.month for row in bill.rows]
         facts = {
             "file": f"{self.folder.url}/{kept}",
-            "rows": f"{len(bill.rows):,}",
+            "rows": f"{len(bill):,}",
             "days": f"{min(days)} to {max(days)}" if days else "none",
         }
-        return Report(
-            "The bill", [Check.passed("bill", "The exported file can be read", f"{len(bill.rows):,} rows")], facts
-        )
+        return Report("The bill", [Check.passed("bill", "The exported file can be read", f"{len(bill):,} rows")], facts)
 
     def load(self, first: date, last: date) -> Kept:
         """What is kept of the days, with exported files for what is missing. A file that cannot be read is named in the report."""
         files = self._files()
         faults: list[str] = []
-        bill = Bill((), ())
+        bill = Bill.nothing()
         for file in files:
             day = _day_of(file)
             if day is not None and first <= day <= last:
-                bill = _joined(bill, _tried(self._decoded, file, faults))
+                kept = _tried(self._decoded, file, faults)
+                bill = bill.and_(kept) if kept else bill
         for file in files:
             if _is_export(file.name):
                 exported = _tried(self._parsed, file, faults)
                 bill = bill.with_(exported.within(first, last)) if exported else bill
-        facts = {"place": self.place, "rows": f"{len(bill.rows):,}", "sources": ", ".join(dict.fromkeys(bill.sources))}
+        facts = {"place": self.place, "rows": f"{len(bill):,}", "sources": ", ".join(dict.fromkeys(bill.sources))}
         return Kept(bill, Report("The kept bill", [_readable(faults, bill, self.place)], facts))
 
     def _files(self) -> list[StoredFile]:
@@ -193,8 +165,10 @@ class Bills:
 
     def _decoded(self, file: StoredFile) -> Bill:
         try:
-            rows = pq.read_table(self._path(file), filesystem=self.folder.filesystem).cast(SCHEMA).to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
+            table = (
+                pq.read_table(self._path(file), filesystem=self.folder.filesystem).select(schema().names).cast(schema())
+            )
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise BillError(
                 "A kept day of the bill cannot be read.",
                 where=f"{self.folder.url}/{file.path}",
@@ -202,7 +176,7 @@ class Bills:
                 remedy="Remove the file and fetch the day again: runbook import bill",
                 page="#bill",
             ) from None
-        return Bill(tuple(_row(row) for row in rows), ("DescribeInstanceBill",))
+        return Bill(table, ("DescribeInstanceBill",))
 
     def _parsed(self, file: StoredFile) -> Bill:
         with self.folder.filesystem.open_input_stream(self._path(file)) as stream:
@@ -233,34 +207,16 @@ def _day_of(file: StoredFile) -> date | None:
         return None
 
 
-def _joined(bill: Bill, day: Bill | None) -> Bill:
-    return Bill((*bill.rows, *day.rows), (*bill.sources, *day.sources), bill.repeated) if day else bill
-
-
 def _encoded(bill: Bill, now: datetime) -> pa.Buffer:
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    for row in bill.rows:
-        for name in columns:
-            value = getattr(row, name)
-            columns[name].append(json.dumps(value, ensure_ascii=False) if name == "tags" else value)
-    schema = SCHEMA.with_metadata({FETCHED_AT: now.astimezone(UTC).isoformat().encode()})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd")
+    fetched = {FETCHED_AT: now.astimezone(UTC).isoformat().encode()}
+    pq.write_table(bill.table.replace_schema_metadata(fetched), sink, compression="zstd")
     return sink.getvalue()
-
-
-def _row(row: dict[str, Any]) -> BillRow:
-    return BillRow(**row | {"kind": Kind(row["kind"]), "tags": json.loads(row["tags"])} | _trimmed(row))
-
-
-def _trimmed(row: Mapping[str, Any]) -> dict[str, Decimal | None]:
-    """Decimals without the zeros that a column of fixed digits adds."""
-    return {name: value.normalize() for name, value in row.items() if isinstance(value, Decimal)}
 
 
 def _all_there(days: list[date], wanted: list[date], got: Mapping[date, Bill], last: date, yesterday: date) -> Check:
     title = "Every day of the bill is there"
-    empty = [day for day in wanted if not got[day].rows]
+    empty = [day for day in wanted if not len(got[day])]
     if not empty and last <= yesterday:
         return Check.passed("bill", title, f"{len(days)} days")
     missing = [f"{day}: no row" for day in empty[:10]] + ([f"… and {len(empty) - 10} more"] if len(empty) > 10 else [])
@@ -285,6 +241,6 @@ def _readable(faults: list[str], bill: Bill, place: str) -> Check:
             expected="rows of a bill",
             remedy="Replace the files that are named, or remove them.",
         )
-    if bill.rows:
-        return Check.passed("bill", title, f"{len(bill.rows):,} rows")
+    if len(bill):
+        return Check.passed("bill", title, f"{len(bill):,} rows")
     return Check.skipped("bill", title, f"there is none of these days in {place}: runbook import bill fetches it")

@@ -20,7 +20,7 @@ from runbook.answer import Answer, Scope
 from runbook.clients import connect
 from runbook.clients.secrets import SecretStore
 from runbook.cost import focus, focus_csv, pricing, reconcile
-from runbook.cost.bill import ECI
+from runbook.cost.bill_row import ECI
 from runbook.cost.focus import Dataset
 from runbook.cost.priced import COSTLESS, MEANING, Problem
 from runbook.errors import SettingsError
@@ -49,7 +49,7 @@ def against_bill(pods: Period, *, client: SecretStore | None = None, now: dateti
     import pyarrow as pa
 
     kept = bills.open_bills(pods.settings, client).load(pods.scope.first, pods.scope.last)
-    if not kept.bill.rows:
+    if not len(kept.bill):
         return Compared(None, kept.report)
     charges = _Charges(pods.settings, pods.scope, pods.book, client)
     lines = pa.concat_tables([charges.no_lines(), *(lines for _, lines in charges)])

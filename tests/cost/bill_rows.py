@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook.cost.bill import BillRow, from_api
+from runbook.cost.bill_row import BillRow, from_api
 
 
 def api_row(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runbook.cost.bill import CHINA, Bill
+from runbook.cost.bill import Bill
+from runbook.eci.charges import CHINA
 from tests.cost.bill_rows import api_row, billed
 
 SCHEMA = pa.schema(

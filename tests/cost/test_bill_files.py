@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from runbook.cost.bill import Kind
 from runbook.cost.bill_files import FAMILIES, parse
+from runbook.cost.bill_row import Kind
 from runbook.errors import BillError
 
 CHINESE = {

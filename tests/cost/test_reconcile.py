@@ -10,8 +10,9 @@ import pytest
 
 from runbook.answer import Answer, Scope
 from runbook.cost import reconcile
-from runbook.cost.bill import Bill, BillRow
+from runbook.cost.bill import Bill
 from runbook.cost.bill_causes import READINGS, Cause
+from runbook.cost.bill_row import BillRow
 from runbook.cost.priced import Problem
 from tests.cost.bill_rows import api_row, billed
 from tests.cost.charge_lines import NOON, line, lines

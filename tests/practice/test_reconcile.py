@@ -18,8 +18,9 @@ from runbook.clients import connect
 from runbook.clients.alibaba import AccessKey, AlibabaCloud, Endpoints
 from runbook.clients.storage import DiskFolder
 from runbook.cost import pricing, reconcile
-from runbook.cost.bill import CHINA, Bill
+from runbook.cost.bill import Bill
 from runbook.cost.bill_causes import Cause
+from runbook.eci.charges import CHINA
 from runbook.eci.prices import PriceBook
 from runbook.history.bills import Bills
 from runbook.history.record import Known, PodRecord, to_table

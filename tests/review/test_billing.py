@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runbook.cost import focus
-from runbook.cost.bill import CHINA
+from runbook.eci.charges import CHINA
 from runbook.errors import SettingsError
 from runbook.history import bills, store
 from runbook.history.record import arrow_schema
