@@ -41,7 +41,7 @@ def source_of(settings: Settings, name: Source, *, now: datetime, client: Secret
     """How a source is asked, as the card says. Raises SettingsError, SecretError; sends nothing yet."""
     if name == "eci":
         cloud = connect.alibaba(settings)
-        return lambda lives: used_from_eci.measures(cloud, lives, now=now)
+        return lambda lives: used_from_eci.measures(cloud, lives, now=now, clock=connect.clock())
     if name == "job":
         gitlab = connect.gitlab(settings)
         return lambda lives: used_from_jobs.measures(gitlab, lives, now=now)

@@ -65,7 +65,7 @@ def eci(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlibabaCloud]:
 
 def test_eci_tells_mean_and_peak(eci: AlibabaCloud) -> None:
     """A pod's samples become its spread: peaks are exact, means as close as samples of 15 seconds are."""
-    told = used_from_eci.measures(eci, [life("one")], now=NOW)
+    told = used_from_eci.measures(eci, [life("one")], now=NOW, clock=SystemClock())
     (record,) = told.records
     assert record.samples == 9
     assert record.vcpu is not None and record.memory is not None
@@ -77,7 +77,7 @@ def test_eci_tells_mean_and_peak(eci: AlibabaCloud) -> None:
 def test_a_long_pod_takes_several_questions(eci: AlibabaCloud) -> None:
     """A pod of two hours is asked for in pieces of at most 50 records that neither overlap nor leave a gap."""
     long = life("long", finished_at=BEGAN + timedelta(seconds=6000))
-    (record,) = used_from_eci.measures(eci, [long], now=NOW).records
+    (record,) = used_from_eci.measures(eci, [long], now=NOW, clock=SystemClock()).records
     assert record.samples == 101
     pieces = list(used_from_eci.windows(long.running_at, long.finished_at))
     assert all((end - start) / timedelta(seconds=period) < 50 for start, end, period in pieces)
@@ -96,10 +96,33 @@ def test_pods_that_eci_cannot_tell_of_are_counted(eci: AlibabaCloud) -> None:
         life("nobody"),
         life("one"),
     ]
-    told = used_from_eci.measures(eci, lives, now=NOW)
+    told = used_from_eci.measures(eci, lives, now=NOW, clock=SystemClock())
     assert [record.pod_uid for record in told.records] == ["uid-one"]
     reasons = (used_from_eci.NO_INSTANCE, used_from_eci.TOO_OLD, used_from_eci.TOO_RECENT, used_from_eci.UNKNOWN)
     assert told.without == dict.fromkeys(reasons, 1)
+
+
+class Hand:
+    """A clock that only notes for how long it was asked to sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return NOW
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def test_eci_is_not_asked_too_often(eci: AlibabaCloud) -> None:
+    """More questions than ECI answers in a minute are spread over several; nothing is waited for at the end."""
+    hand = Hand()
+    day = timedelta(hours=8)
+    lives = [life("nobody", running_at=NOW - timedelta(days=2), finished_at=NOW - timedelta(days=2) + day)] * 200
+    told = used_from_eci.measures(eci, lives, now=NOW, clock=hand)
+    assert told.without == {used_from_eci.UNKNOWN: 200}
+    assert hand.slept == [60.0]
 
 
 # -- Prometheus
