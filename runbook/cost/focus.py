@@ -209,7 +209,7 @@ def _usage(lines: pa.Table, pods: pa.Table, dataset: Dataset, *, covered: bool) 
         "RegionName": _region_names(of_pod("region")),
         "ResourceId": lines["instance_id"],
         "ResourceType": pc.if_else(pc.is_valid(lines["instance_id"]), "Container Group", pa.scalar(None, pa.string())),
-        "Tags": pa.array([_tags(row) for row in _tag_rows(pods)], pa.string()).take(place),
+        "Tags": _tags(pods).take(place),
         "x_BilledMemoryGib": _decimal(of_pod("billed_memory_gib"), QUANTITY),
         "x_BilledVcpu": _decimal(of_pod("billed_vcpu"), QUANTITY),
         "x_OnDemandCost": _on_demand(lines, of_pod, part),
@@ -268,14 +268,20 @@ def _on_demand(lines: pa.Table, of_pod: Callable[[str], Any], part: Any) -> Any:
     return _decimal(pc.multiply(equivalent, part), COST)
 
 
-def _tag_rows(pods: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pods.select(list(TAGS.values())).to_pylist()
-    return rows
+def _tags(pods: pa.Table) -> Any:
+    """The job of each pod as a flat JSON object of texts; what is not known is left out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-
-def _tags(row: Mapping[str, Any]) -> str:
-    told = {key: row[column] for key, column in TAGS.items() if row[column] is not None}
-    return json.dumps({key: str(value) for key, value in told.items()}, ensure_ascii=False)
+    pairs = []
+    for key, column in TAGS.items():
+        value = pc.cast(pods[column], pa.string()).combine_chunks()
+        for found, escaped in (("\\", "\\\\"), ('"', '\\"')):
+            value = pc.replace_substring(value, pattern=found, replacement=escaped)
+        value = pc.replace_substring_regex(value, pattern=r"[[:cntrl:]]", replacement=" ")
+        pairs.append(pc.binary_join_element_wise(f'"{key}": "', value, '"', ""))
+    inside = pc.binary_join_element_wise(*pairs, ", ", null_handling="skip")
+    return pc.binary_join_element_wise("{", inside, "}", "")
 
 
 def _region_names(regions: Any) -> Any:

@@ -23,7 +23,8 @@ def text(table: pa.Table, *, header: bool = True) -> str:
     for name in table.column_names:
         column = table[name]
         if name in MOMENTS:
-            column = pc.strftime(pc.cast(column, pa.timestamp("s", tz="UTC"), safe=False), format="%Y-%m-%dT%H:%M:%SZ")
+            seconds = pc.cast(pc.cast(column, pa.timestamp("s", tz="UTC"), safe=False), pa.string())
+            column = pc.binary_replace_slice(seconds, start=10, stop=11, replacement="T")
         elif name in DECIMALS:
             column = _plain(column)
         written.append(column)
@@ -41,8 +42,8 @@ def _plain(decimals: Any) -> Any:
     column = decimals.combine_chunks() if isinstance(decimals, pa.ChunkedArray) else decimals
     scale = column.type.scale
     whole = pa.Array.from_buffers(pa.decimal128(38, 0), len(column), column.buffers(), offset=column.offset)
-    digits = pc.utf8_lpad(pc.cast(pc.abs(whole), pa.string()), width=scale + 1, padding="0")
+    digits = pc.ascii_lpad(pc.cast(pc.abs(whole), pa.string()), width=scale + 1, padding="0")
     left, right = pc.utf8_slice_codeunits(digits, 0, -scale), pc.utf8_slice_codeunits(digits, -scale)
-    shorter = pc.replace_substring_regex(right, pattern=r"^(\d+?)0*$", replacement=r"\1")
+    shorter = pc.ascii_rtrim(right, characters="0")
     sign = pc.if_else(pc.less(whole, 0), "-", "")
-    return pc.binary_join_element_wise(sign, left, ".", shorter, "")
+    return pc.binary_join_element_wise(sign, left, ".", pc.if_else(pc.equal(shorter, ""), "0", shorter), "")

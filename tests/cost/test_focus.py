@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook.cost import focus, focus_csv, pricing, savings_plans
 from runbook.cost.focus import Dataset
@@ -175,6 +177,14 @@ def test_tags_are_gitlabs(whole: pa.Table) -> None:
     tags = {row["x_PodUid"]: json.loads(row["Tags"]) for row in whole.to_pylist() if row["x_PodUid"]}
     assert tags["uid-2"] == {"gitlab.project": "组/项目", "kubernetes.cluster": "practice"}
     assert (tags["uid-1"]["gitlab.job"], tags["uid-1"]["gitlab.job_name"]) == ("7", "unit tests")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_any_name_is_a_tag(name: str) -> None:
+    """Whatever characters a name has, Tags stay one JSON object; control characters become blanks."""
+    (row,) = dataset(record(job_name=name, billed_memory_gib=4.0), terms=Cost()).slice(0, 1).to_pylist()
+    told = json.loads(row["Tags"])["gitlab.job_name"]
+    assert told == "".join(" " if one < " " or one == "\x7f" else one for one in name)
 
 
 def test_an_instance_without_an_id_has_no_resource(whole: pa.Table) -> None:
