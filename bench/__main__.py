@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "var" / "bench" / "results.json"
-SUPPORT = {"__init__", "__main__", "figures", "replay", "sample_records"}
+SUPPORT = {"__init__", "__main__", "figures", "priced_pods", "replay", "sample_records"}
 """Modules that measure nothing themselves."""
 
 

@@ -8,7 +8,7 @@ import narwhals as nw
 import pandas as pd
 
 from runbook.answer import Answer, Scope
-from runbook.cost.priced import COSTLESS, MEANING, Problem
+from runbook.cost.priced import COSTLESS, MEANING, PHASES, Problem
 
 DUPLICATE = "duplicate instance"
 SKEW = "clock skew"
@@ -103,11 +103,9 @@ def _found_here(pods: nw.LazyFrame[Any]) -> list[tuple[Any, ...]]:
 
 def _out_of_order() -> nw.Expr:
     """Later moments before earlier ones; those of a second are not, for the API server writes whole seconds."""
-    moments = ("created_at", "billing_start_at", "pulled_at", "running_at", "finished_at")
     wrong = nw.lit(False)
-    for earlier, later in zip(moments, moments[1:], strict=False):
-        behind = (nw.col(earlier) - nw.col(later)).dt.total_seconds() > 1
-        wrong = wrong | behind.fill_null(False)
+    for phase in PHASES:
+        wrong = wrong | (nw.col(phase) < -1).fill_null(False)
     return wrong
 
 

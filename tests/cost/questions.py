@@ -20,8 +20,8 @@ import narwhals as nw
 
 from runbook import cost
 from runbook.answer import Answer, Scope
-from runbook.eci.prices import SpotChange
-from runbook.settings import OtherCost
+from runbook.eci.prices import PriceBook, SpotChange
+from runbook.settings import AlwaysOn, OtherCost
 from tests.cost.charge_lines import of_pods
 from tests.cost.priced_pods import SCOPE
 from tests.cost.varied_pods import varied
@@ -42,7 +42,10 @@ _MARKET = [
 
 _CACHES = OtherCost(name="caches", service="image-cache", amount=Decimal("0.05"), per="day", first=date(2026, 1, 1))
 
+_SERVER = AlwaysOn(vcpu=4, memory_gib=Decimal(8), per_hour=Decimal("0.1"))
+
 FURTHER: Mapping[str, Mapping[str, Any]] = {
+    "always_on.compared": {"card": _SERVER, "book": PriceBook.shipped("cn"), "region": "cn-hangzhou"},
     "reconcile.by_day": {"lines": _LINES, "bill": _BILL, "now": datetime(2026, 12, 2, tzinfo=UTC)},
     "spot_prices.price_paid": {"changes": _MARKET},
     "startup.image_caches": {"others": [_CACHES]},

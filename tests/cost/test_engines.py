@@ -29,6 +29,8 @@ from tests.cost.varied_pods import varied
 REQUIREMENTS = Path(__file__).with_name("spark-requirements.txt")
 NAMES = sorted(questions())
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all of Spark's answers
+
 
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,7 +58,7 @@ def by_spark(parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     answers: dict[str, Any] = pickle.loads(result.read_bytes())
