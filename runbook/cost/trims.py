@@ -96,7 +96,7 @@ def trims(
         table,
         scope,
         int(on_ladder["pods"].sum()),
-        notes=tuple(_trims_notes(cohorts, off_ladder, within, scope)),
+        notes=(*_trims_notes(cohorts, off_ladder, scope), *unpriced.note(on_ladder, scope)),
     )
 
 
@@ -106,18 +106,29 @@ def _cohorts(pods: nw.LazyFrame[Any]) -> pd.DataFrame:
     by_type = nw.col("spot").fill_null(False) | ~nw.col("ecs_type").is_null()
     return collected(
         unpriced.with_instance(pods)
-        .with_columns(by_type.alias("by_type"))
+        .with_columns(
+            by_type.alias("by_type"),
+            _peak("used_vcpu_peak", "requested_vcpu", "build_vcpu").alias("peak_vcpu"),
+            _peak("used_memory_peak_gib", "requested_memory_gib", "build_memory_gib").alias("peak_memory_gib"),
+        )
         .group_by(*by)
         .agg(
             nw.len().alias("pods"),
             (nw.col("seconds").fill_null(0.0).sum() / 3600).alias("pod_hours"),
             nw.col("effective_cost").fill_null(0.0).sum().alias("cost"),
-            nw.col("used_vcpu_peak").max().alias("peak_vcpu"),
-            nw.col("used_memory_peak_gib").max().alias("peak_memory_gib"),
-            count(~nw.col("used_memory_peak_gib").is_null() & ~nw.col("used_vcpu_peak").is_null()).alias("measured_pods"),
+            nw.col("peak_vcpu").max(),
+            nw.col("peak_memory_gib").max(),
+            count(~nw.col("peak_vcpu").is_null() & ~nw.col("peak_memory_gib").is_null()).alias("measured_pods"),
+            *unpriced.sums(),
         ),
         by=by,
     )  # fmt: skip
+
+
+def _peak(used: str, requested: str, build: str) -> nw.Expr:
+    """The highest use of a pod. A job that measured itself knows its build container: the others may use all they ask for."""
+    by_job = nw.col("used_source").fill_null("") == "job"
+    return nw.when(by_job).then(nw.col(used) + nw.col(requested) - nw.col(build)).otherwise(nw.col(used))
 
 
 def _trims_of(
@@ -216,17 +227,20 @@ def _trims_sentence(table: pd.DataFrame, within: float, scope: Scope) -> str:
     )
 
 
-def _trims_notes(cohorts: pd.DataFrame, off_ladder: int, within: float, scope: Scope) -> list[str]:
+def _trims_notes(cohorts: pd.DataFrame, off_ladder: int, scope: Scope) -> list[str]:
     notes = [scope.text(
         en="A month is 30.44 days of this window's work; a smaller size may make a job slower, which is not counted.",
         zh="每月按本时段工作量折算为 30.44 天；规格变小可能使作业变慢，未计入。",
     )]  # fmt: skip
     by_type = cohorts[cohorts["by_type"].astype(bool)] if len(cohorts) else cohorts
     if len(by_type):
-        number, money = scope.counted(int(by_type["pods"].sum())), scope.money(by_type["cost"].sum())
+        number, money = (
+            scope.counted(int(by_type["pods"].sum())),
+            unpriced.known_money(by_type["cost"].sum(), by_type, scope),
+        )
         notes.append(scope.text(
             en=f"{number} ({money}) were spot or billed by ECS type: what a smaller type would have cost is not in the list.",
-            zh=f"{number}（{money}）为抢占式或按 ECS 规格计费：更小规格的价格不在价目表中。",
+            zh=f"{number}（{money.strip()}）为抢占式或按 ECS 规格计费：更小规格的价格不在价目表中。",
         ))  # fmt: skip
     if off_ladder:
         number = scope.counted(off_ladder)

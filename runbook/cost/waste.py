@@ -12,7 +12,6 @@ import narwhals as nw
 from runbook.answer import Answer, Scope
 from runbook.cost import unpriced
 from runbook.cost.collected import collected, count
-from runbook.cost.spans import seconds_between
 from runbook.eci.endings import End
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ PARTS = {
 }  # fmt: skip
 """The parts into which a pod's money is split, in order: name and meaning, in English and in Chinese."""
 
-ROUNDING_ERROR = 1e-9
-"""What is left of a cost after its vCPU and memory, as a share of it, that is no money but a last digit."""
+ROUNDING_ERROR = 1e-12
+"""The share of a cost below which a difference is no money but a last digit."""
 
 NEVER_RAN = (End.IMAGE_PULL.value, End.PENDING_LIMIT.value)
 """Ends of pods of which no container ran: all they cost is start-up."""
@@ -48,20 +47,24 @@ def waste(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
     * start-up: the seconds of billing before the first container ran;
     * rounding: billed minus requested, or minus the peak of what was used where that is more;
     * over-ask: requested minus peak; headroom: peak minus mean; used: the mean;
-    * where nobody measured, requested is one part.
+    * where nobody measured, requested is one part. A job that measured itself knows its build container alone: what the
+      pod's other containers asked for was not measured.
 
     vCPU and memory are split each by its own sizes and own money, then added. Parts: `dimensions` (the same for vCPU, memory and
     storage) and `meaning` (what each part is).
     """
     import pandas as pd
 
-    sums = _split(pods)
+    sums = _sums(pods)
+    money = {dimension: _parts_of(sums, dimension) for dimension in _DIMENSIONS}
+    money["storage"] = _storage(sums)
     table = pd.DataFrame({"project": sums["project_path"].fillna(scope.not_allocated)})
     table[["pods", "cost"]] = sums[["pods", "cost"]]
-    for part in PARTS:
-        table[part] = sums[[column for column in map(str, sums) if column.rpartition(":")[0] == part]].sum(axis=1)
+    table[list(PARTS)] = sum(money.values())
     table[["measured_cost", "unpriced_pods"]] = sums[["measured_cost", "unpriced_pods"]]
     table = table.sort_values(["cost", "project"], ascending=[False, True]).reset_index(drop=True)
+    dimensions = pd.DataFrame({dimension: parts.sum() for dimension, parts in money.items()}).T
+    dimensions.insert(0, "cost", dimensions.sum(axis=1))
     meaning = [(part, scope.text(en=a, zh=c), scope.text(en=b, zh=d)) for part, (a, b, c, d) in PARTS.items()]
     return Answer(
         "money-used",
@@ -72,98 +75,122 @@ def waste(pods: nw.LazyFrame[Any], scope: Scope) -> Answer:
         int(table["pods"].sum()) if len(table) else 0,
         notes=(*_waste_notes(sums, scope), *unpriced.note(sums, scope)),
         parts={
-            "dimensions": _by_dimension(sums),
+            "dimensions": dimensions.rename_axis("dimension").reset_index(),
             "meaning": pd.DataFrame(meaning, columns=["part", "label", "meaning"]),
         },
     )
 
 
+# -- in the engine: sums a project ------------------------------------------------------------------------------------
+
 _DIMENSIONS = {
-    "vcpu": ("vcpu_cost", "billed_vcpu", "requested_vcpu", "used_vcpu_peak", "used_vcpu_mean"),
-    "memory": ("memory_cost", "billed_memory_gib", "requested_memory_gib", "used_memory_peak_gib", "used_memory_mean_gib"),
+    "vcpu": ("vcpu_cost", "billed_vcpu", "requested_vcpu", "build_vcpu", "used_vcpu_peak", "used_vcpu_mean"),
+    "memory": (
+        "memory_cost", "billed_memory_gib", "requested_memory_gib", "build_memory_gib", "used_memory_peak_gib", "used_memory_mean_gib",
+    ),
 }  # fmt: skip
-"""Each dimension with the columns of its money and of its sizes: billed, requested, peak and mean of used."""
+"""Each dimension with the columns of its money and of its sizes: billed, requested, that of the build container, peak, mean."""
+
+_LEVELS = {"mean": USED, "peak": HEADROOM, "own": OVER_ASK, "asked": UNMEASURED, "billed": ROUNDING}
+"""Sizes of a pod in rising order, and the part between each and the one before it: used is from nothing to the mean, and so on."""
 
 
-def _split(pods: nw.LazyFrame[Any]) -> pd.DataFrame:
-    """One row a project with its pods, cost, and a column `part:dimension` for each part of the money."""
-    money = nw.col("effective_cost")
-    known = ~money.is_null()
-    both = known & ~nw.col("vcpu_cost").is_null() & ~nw.col("memory_cost").is_null()
-    rest = money - nw.col("vcpu_cost") - nw.col("memory_cost")
-    rest = nw.when(rest.abs() > money * ROUNDING_ERROR).then(rest).otherwise(nw.lit(0.0))
-    running = nw.lit(1.0) - nw.col("startup_share")
-    columns = {f"{STARTUP}:vcpu": nw.col("vcpu_cost") * nw.col("startup_share")}
-    columns[f"{STARTUP}:memory"] = nw.col("memory_cost") * nw.col("startup_share")
-    columns[f"{STARTUP}:storage"] = nw.when(both).then(rest).otherwise(nw.col("effective_cost")) * nw.col(
-        "startup_share"
-    )
-    columns[f"{STORAGE}:storage"] = nw.when(both).then(rest * running)
-    columns[f"{UNSIZED}:storage"] = nw.when(~both).then(money * running)
-    for dimension, names in _DIMENSIONS.items():
-        columns |= _parts_of(dimension, *names)
-    measured = nw.lit(True)
-    for _, _, _, peak, mean in _DIMENSIONS.values():
-        measured = measured & ~nw.col(peak).is_null() & ~nw.col(mean).is_null()
-    late = known & nw.col("running_at").is_null() & (nw.col("startup_share") == 0.0)
+def _sums(pods: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """One row a project: pods, cost, money of the start-up, and for each dimension the money up to each level."""
+    money, startup = nw.col("effective_cost"), nw.col("startup_share")
+    both = ~money.is_null() & ~nw.col("vcpu_cost").is_null() & ~nw.col("memory_cost").is_null()
+    late = ~money.is_null() & nw.col("running_at").is_null() & (startup == 0.0)
+    measured = ~nw.col("used_vcpu_peak").is_null() & ~nw.col("used_memory_peak_gib").is_null()
+    split = {"startup": money * startup, "apart": nw.when(~both).then(money * (nw.lit(1.0) - startup))}
+    split |= {"measured_cost": nw.when(measured).then(money), "late_cost": nw.when(late).then(money)}
+    levels: dict[str, nw.Expr] = {}
+    for dimension, (cost, *sizes) in _DIMENSIONS.items():
+        split |= {f"{dimension}:cost": nw.col(cost), f"{dimension}:startup": nw.col(cost) * startup}
+        split |= {
+            f"{dimension}:{level}": nw.col(f"{dimension}:{level}") * nw.col(f"{dimension}:unit") for level in _LEVELS
+        }
+        levels[f"{dimension}:unit"] = nw.col(cost) * (nw.lit(1.0) - startup) / nw.col(sizes[0])
+        levels |= {f"{dimension}:{level}": size for level, size in _levels(*sizes).items()}
     return collected(
         unpriced.with_instance(pods)
-        .with_columns(_startup_share().alias("startup_share"))
-        .with_columns(nw.when(both).then(nw.col(name)).alias(name) for name in ("vcpu_cost", "memory_cost"))
+        .with_columns(
+            _startup_share().alias("startup_share"),
+            *(nw.when(both).then(nw.col(name)).alias(name) for name in ("vcpu_cost", "memory_cost")),
+        )
+        .with_columns(size.alias(name) for name, size in levels.items())
         .group_by("project_path")
         .agg(
             nw.len().alias("pods"),
             money.fill_null(0.0).sum().alias("cost"),
-            nw.when(measured).then(money.fill_null(0.0)).otherwise(nw.lit(0.0)).sum().alias("measured_cost"),
             count(late).alias("late_pods"),
-            nw.when(late).then(money).otherwise(nw.lit(0.0)).sum().alias("late_cost"),
             *unpriced.sums(),
-            *(value.fill_null(0.0).sum().alias(name) for name, value in columns.items()),
+            *(value.fill_null(0.0).sum().alias(name) for name, value in split.items()),
         ),
         by=["project_path"],
-    )  # fmt: skip
+    )
 
 
 def _startup_share() -> nw.Expr:
     """The share of a pod's billed seconds before its first container ran, from 0 to 1; 0 where nobody knows."""
-    share = seconds_between("billing_start_at", "running_at") / nw.col("seconds")
-    never_ran = nw.col("ended").fill_null("").is_in(NEVER_RAN)
-    known = nw.when(share < 0).then(nw.lit(0.0)).otherwise(nw.when(share > 1).then(nw.lit(1.0)).otherwise(share))
-    unknown = nw.when(never_ran).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
-    can_tell = ~nw.col("running_at").is_null() & ~nw.col("billing_start_at").is_null() & (nw.col("seconds") > 0)
-    return nw.when(can_tell.fill_null(False)).then(known).otherwise(unknown)
+    before = nw.coalesce(nw.col("seconds") - nw.col("run_seconds"), nw.col("pull_seconds") + nw.col("prepare_seconds"))
+    share = before / nw.col("seconds")
+    never_ran = nw.col("ended").fill_null("").is_in(NEVER_RAN) & nw.col("running_at").is_null()
+    within = nw.when(share > 1).then(nw.lit(1.0)).otherwise(nw.when(share > 0).then(share).otherwise(nw.lit(0.0)))
+    return nw.when(never_ran).then(nw.lit(1.0)).otherwise(within)
 
 
-def _parts_of(dimension: str, cost: str, billed: str, requested: str, peak: str, mean: str) -> dict[str, nw.Expr]:
-    """The money of each part of one dimension, null where a pod has none of it."""
-    money = nw.col(cost) * (nw.lit(1.0) - nw.col("startup_share"))
-    sized = (nw.col(billed) > 0).fill_null(False) & ~nw.col(requested).is_null()
+def _levels(billed: str, requested: str, build: str, peak: str, mean: str) -> dict[str, nw.Expr]:
+    """The levels of one dimension, rising; null where the billed or the requested size is not known."""
+    sized = (nw.col(billed) > 0) & ~nw.col(requested).is_null()
     measured = sized & ~nw.col(peak).is_null() & ~nw.col(mean).is_null()
-    unit = money / nw.col(billed)
     highest = nw.min_horizontal(peak, billed)
-    average = nw.min_horizontal(mean, highest)
     asked = nw.min_horizontal(requested, billed)
-    needed = nw.max_horizontal(asked, highest)
-    parts = {
-        USED: nw.when(measured).then(unit * average),
-        HEADROOM: nw.when(measured).then(unit * (highest - average)),
-        OVER_ASK: nw.when(measured).then(unit * (needed - highest)),
-        UNMEASURED: nw.when(sized & ~measured).then(unit * asked),
-        ROUNDING: nw.when(sized).then(unit * (nw.col(billed) - nw.when(measured).then(needed).otherwise(asked))),
-        UNSIZED: nw.when(~sized).then(money),
+    by_job = nw.col("used_source").fill_null("") == "job"
+    own = nw.when(by_job).then(nw.min_horizontal(nw.col(build).fill_null(0.0), asked)).otherwise(asked)
+    own = nw.max_horizontal(own, highest)
+    nothing = nw.when(sized).then(nw.lit(0.0))
+    return {
+        "mean": nw.when(measured).then(nw.min_horizontal(mean, highest)).otherwise(nothing),
+        "peak": nw.when(measured).then(highest).otherwise(nothing),
+        "own": nw.when(measured).then(own).otherwise(nothing),
+        "asked": nw.when(measured).then(nw.max_horizontal(own, asked)).otherwise(nw.when(sized).then(asked)),
+        "billed": nw.when(sized).then(nw.col(billed)),
     }
-    return {f"{part}:{dimension}": value for part, value in parts.items()}
 
 
-def _by_dimension(sums: pd.DataFrame) -> pd.DataFrame:
-    """One row a dimension with the money of each part, and the sum of its row."""
+# -- from sums to parts -----------------------------------------------------------------------------------------------
+
+
+def _parts_of(sums: pd.DataFrame, dimension: str) -> pd.DataFrame:
+    """The parts of one dimension's money: the steps between its levels, its start-up, and what has no size."""
+    parts, before = _no_parts(sums), 0.0 * sums["cost"]
+    for level, part in _LEVELS.items():
+        parts[part] = _no_noise(sums[f"{dimension}:{level}"] - before, sums["cost"])
+        before = sums[f"{dimension}:{level}"]
+    parts[STARTUP] = sums[f"{dimension}:startup"]
+    parts[UNSIZED] = _no_noise(sums[f"{dimension}:cost"] - parts[STARTUP] - before, sums["cost"])
+    return parts
+
+
+def _storage(sums: pd.DataFrame) -> pd.DataFrame:
+    """What is neither for vCPU nor for memory: ephemeral storage, and the money of pods that nobody can split."""
+    parts = _no_parts(sums)
+    parts[STARTUP] = _no_noise(sums["startup"] - sums["vcpu:startup"] - sums["memory:startup"], sums["cost"])
+    parts[UNSIZED] = sums["apart"]
+    rest = sums["cost"] - sums["vcpu:cost"] - sums["memory:cost"] - parts[STARTUP] - parts[UNSIZED]
+    parts[STORAGE] = _no_noise(rest, sums["cost"])
+    return parts
+
+
+def _no_parts(sums: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    rows = []
-    for dimension in (*_DIMENSIONS, "storage"):
-        money = {part: float(sums.get(f"{part}:{dimension}", pd.Series(dtype=float)).sum()) for part in PARTS}
-        rows.append({"dimension": dimension, "cost": sum(money.values()), **money})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(0.0, index=sums.index, columns=list(PARTS))
+
+
+def _no_noise(money: pd.Series, cost: pd.Series) -> pd.Series:
+    """A difference of sums without what is only the last digits of large ones."""
+    return money.where(money.abs() > cost.abs() * ROUNDING_ERROR, 0.0)
 
 
 def _waste_sentence(table: pd.DataFrame, scope: Scope) -> str:
@@ -192,8 +219,8 @@ def _waste_notes(sums: pd.DataFrame, scope: Scope) -> list[str]:
     total, measured = (float(sums[name].sum()) for name in ("cost", "measured_cost"))
     if total and measured < total:
         notes.append(scope.text(
-            en=f"Use was measured for pods with {measured / total:.0%} of the money.",
-            zh=f"有用量数据的 Pod 占费用的 {measured / total:.0%}。",
+            en=f"Use was measured for pods with {measured / total:.1%} of the money.",
+            zh=f"有用量数据的 Pod 占费用的 {measured / total:.1%}。",
         ))  # fmt: skip
     late = int(sums["late_pods"].sum())
     if late:

@@ -85,6 +85,15 @@ def test_the_peak_decides(used: dict[str, Any], verdict: str) -> None:
     assert answer.sentence.startswith("No job") is (verdict == "too small")
 
 
+def test_a_job_that_measured_itself() -> None:
+    """Its peak is that of the build container: the pod's other containers may use all that they ask for."""
+    of_job = MEASURED | {"used_source": "job", "build_vcpu": 3.0, "build_memory_gib": 6.3}
+    assert only({**ABOVE, **of_job})["peak_memory_gib"] == pytest.approx(8.0)
+    assert only({**ABOVE, **of_job})["verdict"] == "fits"
+    assert only({**ABOVE, **of_job, "used_memory_peak_gib": 6.2})["verdict"] == "too small"
+    assert only({**ABOVE, **of_job, "build_vcpu": None})["verdict"] == "not measured"
+
+
 def test_spot_and_ecs_types_have_other_prices() -> None:
     """They are counted in a note with their money: what a smaller type costs is not in ECI's list."""
     answer = asked(
@@ -92,6 +101,8 @@ def test_spot_and_ecs_types_have_other_prices() -> None:
     )
     assert answer.table.empty
     assert any(note.startswith("2 pods (CNY 5.00) were spot or billed by ECS type") for note in answer.notes)
+    unknown = asked({**ABOVE, "spot": True, "effective_cost": None})
+    assert any(note.startswith("1 pod (a known CNY 0.00) were spot") for note in unknown.notes)
 
 
 def test_billed_off_the_ladder() -> None:

@@ -112,10 +112,23 @@ def test_by_project() -> None:
 
 def test_the_sentence_has_the_shares() -> None:
     """It splits the money of the window, parts below half a per cent left out."""
-    said = waste.waste(frame(pod(**ONE)), SCOPE).sentence
-    assert said == "Of CNY 10.00: 27% used, 18% headroom, 22% over-ask, 22% rounding, 10% start-up."
-    zh = waste.waste(frame(pod(**ONE)), replace(SCOPE, language="zh")).sentence
-    assert zh == "在 CNY 10.00 中：已使用 27%，余量 18%，多申请 22%，规格取整 22%，启动 10%。"
+    pods = frame(pod(**{**ONE, "requested_vcpu": 3.2}))
+    assert waste.waste(pods, SCOPE).sentence == (
+        "Of CNY 10.00: 27% used, 18% headroom, 25% over-ask, 20% rounding, 10% start-up."
+    )
+    assert waste.waste(pods, replace(SCOPE, language="zh")).sentence == (
+        "在 CNY 10.00 中：已使用 27%，余量 18%，多申请 25%，规格取整 20%，启动 10%。"
+    )
+
+
+def test_a_job_that_measured_itself() -> None:
+    """It knows its build container: what the pod's other containers asked for was not measured, and is no over-ask."""
+    of_job = {"used_source": "job", "build_vcpu": 2.5, "build_memory_gib": 5.0}
+    parts = split(**of_job)
+    assert parts["over_ask"] == pytest.approx((6 * 0.5 / 4 + 4 * 1 / 8) * 0.9)
+    assert parts["unmeasured"] == pytest.approx((6 * 0.5 / 4 + 4 * 1 / 8) * 0.9)
+    assert parts["used"] == split()["used"] and parts["rounding"] == split()["rounding"]
+    assert "over_ask" not in split(used_source="job")
 
 
 def test_unknown_costs_are_said() -> None:
