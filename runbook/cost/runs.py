@@ -16,7 +16,6 @@ import narwhals as nw
 from runbook.answer import Scope
 from runbook.cost.build_size import AskedBy
 from runbook.cost.collected import collected, count
-from runbook.cost.spans import seconds_between
 from runbook.eci.endings import End
 
 if TYPE_CHECKING:
@@ -128,9 +127,10 @@ def _steps(runs: nw.LazyFrame[Any], by: tuple[str, ...], amount: nw.Expr) -> pd.
 
 
 def _durations(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
-    took = seconds_between("running_at", "finished_at").alias("took")
     keys = [*JOB, "late", "took"]
-    whole = runs.with_columns(took).filter(nw.col("took") >= 0).with_columns(nw.col("took").floor().cast(nw.Int64))
+    whole = runs.filter(nw.col("run_seconds") >= 0).with_columns(
+        nw.col("run_seconds").floor().cast(nw.Int64).alias("took")
+    )
     return collected(whole.group_by(keys).agg(nw.len().alias("runs")), by=keys).rename(columns={"took": "seconds"})
 
 
