@@ -192,6 +192,7 @@ def _grouped(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
         frame.with_columns(
             (estimate - billed).abs().alias("error"),
             fees.alias("most_fees"),
+            (nw.col("seconds") - nw.col("model_seconds")).alias("late"),
             nw.when(with_listed).then(billed).otherwise(nw.lit(0.0)).alias("billed_of_listed"),
         )
         .group_by("day", "cause")
@@ -202,11 +203,13 @@ def _grouped(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
             nw.col("most_fees").sum().alias("fees"),
             nw.col("listed").sum(),
             nw.col("billed_of_listed").sum(),
+            nw.col("late").sum(),
+            count(~nw.col("late").is_null()).alias("timed"),
             nw.len().alias("instances"),
             count(~nw.col("on_bill").is_null()).alias("on_bill"),
         ),
         by=("day", "cause"),
-    ).fillna({"estimate": 0.0, "billed": 0.0, "error": 0.0, "listed": 0.0})
+    ).fillna({"estimate": 0.0, "billed": 0.0, "error": 0.0, "listed": 0.0, "late": 0.0})
 
 
 def _days(grouped: pd.DataFrame, now: datetime) -> pd.DataFrame:
@@ -234,7 +237,7 @@ def _tolerance(fees: int) -> float:
 
 def _causes(grouped: pd.DataFrame) -> pd.DataFrame:
     """A row a cause, the largest first: instances and days, estimate, billed, and how far apart they are."""
-    sums = ["instances", "estimate", "billed", "error", "listed", "billed_of_listed"]
+    sums = ["instances", "estimate", "billed", "error", "listed", "billed_of_listed", "late", "timed"]
     causes = grouped.groupby("cause", as_index=False)[sums].sum()
     return causes.sort_values(["error", "billed", "cause"], ascending=[False, False, True], ignore_index=True)
 
@@ -373,11 +376,20 @@ def _notes(
         )
     if Cause.DISCOUNT in by_cause:
         row = by_cause[Cause.DISCOUNT]
-        percent = _percent(1 - float(row["billed_of_listed"]) / float(row["listed"]))
+        percent = f"{round(100 - 100 * float(row['billed_of_listed']) / float(row['listed']), 1):g} %"
         notes.append(
             scope.text(
                 en=f"Where only the discount differs, the bill took {percent} off the list price.",
                 zh=f"仅折扣不同的部分，账单较目录价优惠 {percent}。",
+            )
+        )
+    if Cause.SECONDS in by_cause and by_cause[Cause.SECONDS]["timed"]:
+        row = by_cause[Cause.SECONDS]
+        late = float(row["late"]) / int(row["timed"])
+        notes.append(
+            scope.text(
+                en=f"Where only the seconds differ, the bill has {late:+.1f} s an instance and day, on average.",
+                zh=f"仅秒数不同的部分，账单平均每个实例每天相差 {late:+.1f} 秒。",
             )
         )
     unknown = int(

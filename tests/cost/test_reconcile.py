@@ -14,6 +14,7 @@ from runbook.cost.bill import Bill
 from runbook.cost.bill_causes import READINGS, Cause
 from runbook.cost.bill_row import BillRow
 from runbook.cost.priced import Problem
+from runbook.eci import tables
 from tests.cost.bill_rows import api_row, billed
 from tests.cost.charge_lines import NOON, line, lines
 from tests.cost.priced_pods import SCOPE, frame, pod
@@ -143,6 +144,13 @@ def test_every_cause_has_a_case_and_words() -> None:
     assert all(reading.remedy and reading.remedy_zh for cause, reading in READINGS.items() if cause is not Cause.AGREES)
 
 
+def test_the_causes_are_documented() -> None:
+    """data/bill/README.md explains every cause."""
+    page = (tables.DATA / "bill" / "README.md").read_text(encoding="utf-8")
+    listed = page[page.index("| cause | when |") :]
+    assert all(cause in listed for cause in Cause)
+
+
 def test_errors_that_cancel_out_count() -> None:
     """A cent too much here and a cent too little there is no agreement: the share is of absolute differences."""
     answer = against(
@@ -220,6 +228,13 @@ def test_the_discount_that_the_bill_took_is_measured() -> None:
     """Where the card lacks a discount, the note says how many per cent the bill took off."""
     answer = against([line()], [row(0.05292, PretaxGrossAmount=0.0588)])
     assert any("took 10 % off the list price" in note for note in answer.notes)
+
+
+def test_the_seconds_that_were_seen_otherwise_are_measured() -> None:
+    """Where starts were seen late, the note says by how many seconds on average."""
+    late = [line(number, 0.058408, seconds=596) for number in (1, 2)]
+    answer = against(late, [row(), row(instance="eci-2")], [pod(), pod(2)])
+    assert any("the bill has +4.0 s an instance and day" in note for note in answer.notes)
 
 
 def test_the_largest_differences_are_listed_with_their_job() -> None:
