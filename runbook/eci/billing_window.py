@@ -105,6 +105,13 @@ def _released(signs: Signs) -> datetime | None:
     return moments.parse(f"{said[1]}:00Z") + timedelta(minutes=1) if said else None
 
 
+def _ready_no_more(signs: Signs) -> datetime | None:
+    """When the containers stopped being ready. Where they never were, the moment is that of the pod's first look."""
+    at = _transition("ContainersReady", False, "PodFailed", "PodCompleted")(signs)
+    begun = start(signs).at
+    return at if at and begun and at > begun else None
+
+
 START: tuple[tuple[str, Known, Callable[[Signs], datetime | None]], ...] = (
     ("condition ContainerInstanceCreated", Known.OBSERVED, _transition(eci.CONDITION_CREATED, True)),
     ("condition ContainerHasSufficientDisk", Known.OBSERVED, _transition(eci.CONDITION_SUFFICIENT_DISK, True)),
@@ -118,7 +125,7 @@ START: tuple[tuple[str, Known, Callable[[Signs], datetime | None]], ...] = (
 END: tuple[tuple[str, Known, Callable[[Signs], datetime | None]], ...] = (
     ("event StopCharge", Known.OBSERVED, _first(eci.EVENT_STOP_CHARGE)),
     ("containers' finishedAt", Known.OBSERVED, _containers_finished),
-    ("condition ContainersReady", Known.OBSERVED, _transition("ContainersReady", False, "PodFailed", "PodCompleted")),
+    ("condition ContainersReady", Known.OBSERVED, _ready_no_more),
     ("status.message", Known.BOUNDED, _released),
     ("first seen Failed or Succeeded", Known.BOUNDED, lambda signs: signs.over_at),
     ("deletion", Known.BOUNDED, lambda signs: signs.deleted_at or signs.gone_at),

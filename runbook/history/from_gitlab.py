@@ -27,6 +27,7 @@ import msgspec
 from runbook import moments
 from runbook.errors import GitLabNotFound
 from runbook.history import false_green
+from runbook.history.observation import MISSING
 from runbook.history.record import End, JobKnown, Known, PodRecord, Source, differs
 from runbook.report import Check, Report
 from runbook.runner import trace as job_trace
@@ -369,12 +370,13 @@ def match(
     joined, candidates = _join(pods, by_key, ours, named_by_traces or {})
     retries = _retries(by_key.values())
 
+    with_pod = Counter(key for _, key in joined.values() if key)
     completed = []
     for place, pod in enumerate(pods):
         how, key = joined.get(place, (How.UNMATCHED, None))
         known = _KNOWN.get(how)
-        completed.append(_completed(pod, by_key[key], known, retries, settled_until) if key else pod)
-    with_pod = Counter(key for _, key in joined.values() if key)
+        done = _completed(pod, by_key[key], known, retries, settled_until) if key else pod
+        completed.append(_bounded_by_job(done, by_key[key]) if key and with_pod[key] == 1 else done)
     perhaps = {key for keys in candidates.values() for key in keys} - set(with_pod)
     alone = [job for key, job in ours.items() if key not in with_pod and key not in perhaps]
     over = [job for job in alone if job.started_at and job.finished_at]
@@ -612,18 +614,33 @@ def _completed(
     return msgspec.structs.replace(pod, sources=tuple(dict.fromkeys((*pod.sources, Source.GITLAB))), **values)
 
 
+_JOBS_END = {"finished_known": Known.BOUNDED, "finished_source": "GitLab: the job's end"}
+
+
 def _bounded_end(pod: PodRecord, job: Job) -> dict[str, Any]:
     """The end of a pod that was seen alive and then not again, while GitLab says that its job ended."""
     values: dict[str, Any] = {}
     if pod.billing_start_at:
-        values = {
-            "finished_at": job.finished_at,
-            "finished_known": Known.BOUNDED,
-            "finished_source": "GitLab: the job's end",
-        }
+        values = _JOBS_END | {"finished_at": job.finished_at}
     if pod.ended is End.LIVE:
         values |= {"ended": End.UNKNOWN, "ended_evidence": "GitLab: the job ended; nobody saw the pod's end"}
     return values
+
+
+def _bounded_by_job(pod: PodRecord, job: Job) -> PodRecord:
+    """A job's only pod that was found missing: what nobody saw of it lies within the job."""
+    if pod.ended_evidence != MISSING or job.started_at is None or job.finished_at is None:
+        return pod
+    values: dict[str, Any] = {}
+    if pod.billing_start_known is Known.UNKNOWN:
+        values |= {
+            "billing_start_at": max(job.started_at, pod.created_at or job.started_at),
+            "billing_start_known": Known.BOUNDED,
+            "billing_start_source": "GitLab: the job's start",
+        }
+    if pod.finished_at is None or (pod.finished_known is Known.BOUNDED and job.finished_at < pod.finished_at):
+        values |= _JOBS_END | {"finished_at": job.finished_at}
+    return msgspec.structs.replace(pod, **values)
 
 
 def _stand_in(

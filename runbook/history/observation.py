@@ -23,6 +23,9 @@ from runbook.history import sizes, whose_job
 from runbook.history.api_objects import ContainerStatus, Pod, PodEvent
 from runbook.history.record import PodRecord, Source, merged
 
+MISSING = "missing at the next look"
+"""Of what is known of a pod only because it was there at one look and not at the next."""
+
 _ZONE = re.compile(r"^(?P<region>.+\d(?=[a-z]$)|.+(?=-[a-z]$))")
 
 
@@ -77,15 +80,25 @@ def gone(record: PodRecord, *, observed_at: datetime) -> PodRecord:
     if record.final:
         return record
     started = record.billing_start_known not in (Known.NEVER, Known.UNKNOWN)
-    finish = _columns("finished", Moment(observed_at, Known.BOUNDED, "missing at the next look"), with_source=True)
+    finish = Moment(observed_at, Known.BOUNDED, MISSING) if started else Moment(None, Known.UNKNOWN, MISSING)
     return msgspec.structs.replace(
         record,
         final=True,
         observed_at=observed_at,
-        **(finish if started and record.finished_at is None else {}),
+        **(_perhaps_since(record) if record.ended is End.LIVE else {}),
+        **(_columns("finished", finish, with_source=True) if record.finished_at is None else {}),
         **(_columns("deleted", Moment(observed_at, Known.BOUNDED)) if record.deleted_at is None else {}),
-        **({"ended": End.UNKNOWN, "ended_evidence": "missing at the next look"} if record.ended is End.LIVE else {}),
+        **({"ended": End.UNKNOWN, "ended_evidence": MISSING} if record.ended is End.LIVE else {}),
     )
+
+
+def _perhaps_since(record: PodRecord) -> dict[str, Any]:
+    """Moments that had not come when the pod was last seen may have come since: nobody knows."""
+    values: dict[str, Any] = {}
+    for name in ("scheduled", "billing_start", "pulled", "running"):
+        if getattr(record, f"{name}_known") is Known.NEVER:
+            values |= _columns(name, Moment(None, Known.UNKNOWN, MISSING), with_source=name == "billing_start")
+    return values
 
 
 def signs_of(

@@ -267,6 +267,12 @@ ENDS = {
         Known.OBSERVED,
         "condition ContainersReady",
     ),
+    "not the condition of containers that never were ready": (
+        signs(**OVER, conditions=(CREATED, Condition("ContainersReady", False, "PodFailed", at(0)))),
+        at(20),
+        Known.BOUNDED,
+        "first seen Failed or Succeeded",
+    ),
     "the message of a released spot instance, to the minute": (
         signs(**OVER, message=RELEASED),
         at(13),

@@ -305,10 +305,11 @@ def test_a_pod_that_failed_before_it_went_missing_keeps_its_end() -> None:
     assert lost.deleted_known is Known.BOUNDED
 
 
-def test_a_pod_without_an_instance_that_went_missing_was_never_billed() -> None:
-    """What never had an instance when it was last seen has no end of billing that could be bounded."""
+def test_nobody_knows_whether_a_pod_got_an_instance_before_it_went_missing() -> None:
+    """What never had an instance when it was last seen may have had one since: unknown, neither billed nor never billed."""
     lost = gone(observed(manifest()), observed_at=at(500))
-    assert (lost.finished_at, lost.billing_start_known) == (None, Known.NEVER)
+    assert (lost.billing_start_at, lost.billing_start_known) == (None, Known.UNKNOWN)
+    assert (lost.finished_at, lost.finished_known, lost.running_known) == (None, Known.UNKNOWN, Known.UNKNOWN)
 
 
 # -- the wire ---------------------------------------------------------------------------------------------------------
