@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.answer import Scope
 from runbook.cost import drift, proportion, quantiles, runs
-from runbook.cost.rungs import Rule, Rung, on_sale
+from runbook.cost.rungs import Market, Rule, Rung
 from runbook.cost.runs import JOB, STEPS, Runs
 from runbook.cost.sizes import size_text
 from runbook.cost.trims import DAYS_A_MONTH
-from runbook.eci.prices import PriceRow
-from runbook.eci.specs import Ladder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +133,7 @@ def jobs_of(found: Runs) -> Iterator[Job]:
         )
 
 
-def judged(job: Job, rule: Rule, scope: Scope, rows: Sequence[PriceRow] | None, offered: Ladder | None) -> Judged:
+def judged(job: Job, rule: Rule, scope: Scope, market: Market) -> Judged:
     """One row of `advice`."""
     now = _usual(job.sizes)
     project, name, stage = job.key
@@ -150,9 +148,7 @@ def judged(job: Job, rule: Rule, scope: Scope, rows: Sequence[PriceRow] | None, 
         **{field: _number(now[field]) for field in ("requested_vcpu", "requested_memory_gib", "billed_vcpu", "billed_memory_gib")},
         **_spread("memory", job.memory), **_spread("vcpu", job.vcpu),
     }  # fmt: skip
-    rungs = on_sale(
-        row["region"] or "", _text(now["compute_category"]), scope, spot=row["spot"], rows=rows, offered=offered
-    )
+    rungs = market.rungs(row["region"] or "", _text(now["compute_category"]), spot=row["spot"])
     chosen = _withheld(job, now, rule, scope) or _chosen(job, row, rungs, rule, scope)
     if isinstance(chosen, _NoAdvice):
         return Judged(job, row | {"verdict": str(Verdict.NO_ADVICE), "reason": str(chosen.reason), "why": chosen.why})

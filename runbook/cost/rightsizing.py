@@ -18,7 +18,7 @@ import narwhals as nw
 from runbook.answer import Answer, Scope
 from runbook.cost import proportion, runs
 from runbook.cost.job_sizes import CHINESE, COLUMNS, COUNTS, TEXTS, Judged, Reason, Verdict, jobs_of, judged
-from runbook.cost.rungs import Rule
+from runbook.cost.rungs import Market, Rule
 from runbook.cost.runs import JOB, STEPS, Runs
 from runbook.cost.sizes import size_text
 from runbook.eci.prices import PriceRow
@@ -61,7 +61,8 @@ def advice(
     import pandas as pd
 
     found = runs.counted(pods, scope)
-    every = [judged(job, rule, scope, rows, offered) for job in jobs_of(found)]
+    market = Market(scope, rows, offered)
+    every = [judged(job, rule, scope, market) for job in jobs_of(found)]
     types = {name: "float64" for name in COLUMNS} | dict.fromkeys(TEXTS, "object") | dict.fromkeys(COUNTS, "int64")
     table = pd.DataFrame([one.row for one in every], columns=list(COLUMNS)).astype(types | {"spot": "bool"})
     order = {verdict: place for place, verdict in enumerate((Verdict.SMALLER, Verdict.LARGER, Verdict.KEEP))}
@@ -97,7 +98,8 @@ def backtest(
     import pandas as pd
 
     found = runs.counted(pods, scope)
-    every = [judged(job, rule, scope, rows, offered) for job in jobs_of(found)]
+    market = Market(scope, rows, offered)
+    every = [judged(job, rule, scope, market) for job in jobs_of(found)]
     moved = [one for one in every if one.row["verdict"] in (Verdict.SMALLER, Verdict.LARGER)]
     moved.sort(key=lambda one: (-abs(one.row["saves_a_month"] or 0.0), -one.row["measured"], one.job.key))
     parts = [_cumulative(one, rule) for one in moved[:jobs]]

@@ -71,28 +71,40 @@ class Rule:
         return proportion.interval(hits, runs, self.confidence)[1] <= self.risk
 
 
-def on_sale(
-    region: str,
-    category: str | None,
-    scope: Scope,
-    *,
-    spot: bool = False,
-    rows: Sequence[PriceRow] | None = None,
-    offered: Ladder | None = None,
-) -> tuple[Rung, ...]:
-    """The rungs of a region that have a price, the cheapest first; none where region or category is not known."""
-    site = next((site for site, currency in prices.SITES.items() if currency == scope.currency), None)
-    try:
-        listed = (offered or specs.shipped()).offered(region, spot=spot, category=None if spot else category)
-    except SpecError:
-        return ()
-    found = set()
-    for row in listed:
-        for memory in row.memory_gib:
-            spec = SpecMatch(
-                Size(row.vcpu, int(memory * GIB)), region, row.vcpu, memory, "", str(row), Mode.VCPU_MEMORY, category
-            )
-            price = charges.list_price(spec, rows, site=site, on=scope.last).per_second if site else None
-            if price is not None:
-                found.add(Rung(float(row.vcpu), float(memory), price))
-    return tuple(sorted(found, key=lambda rung: (rung.per_second, rung.vcpu, rung.memory_gib)))
+class Market:
+    """What is on sale: the rungs of each region, looked up once. `rows` is the price list, `offered` the ladder (None: `data/`)."""
+
+    def __init__(self, scope: Scope, rows: Sequence[PriceRow] | None = None, offered: Ladder | None = None) -> None:
+        self._scope, self._rows, self._ladder = scope, rows, offered or specs.shipped()
+        self._known: dict[tuple[str, str | None, bool], tuple[Rung, ...]] = {}
+
+    def rungs(self, region: str, category: str | None, *, spot: bool = False) -> tuple[Rung, ...]:
+        """The rungs of a region that have a price, the cheapest first; none where region or category is not known."""
+        asked = region, category, spot
+        if asked not in self._known:
+            self._known[asked] = tuple(self._found(*asked))
+        return self._known[asked]
+
+    def _found(self, region: str, category: str | None, spot: bool) -> list[Rung]:
+        site = next((site for site, currency in prices.SITES.items() if currency == self._scope.currency), None)
+        try:
+            listed = self._ladder.offered(region, spot=spot, category=None if spot else category)
+        except SpecError:
+            return []
+        found = set()
+        for row in listed if site else ():
+            for memory in row.memory_gib:
+                spec = SpecMatch(
+                    Size(row.vcpu, int(memory * GIB)),
+                    region,
+                    row.vcpu,
+                    memory,
+                    "",
+                    str(row),
+                    Mode.VCPU_MEMORY,
+                    category,
+                )
+                price = charges.list_price(spec, self._rows, site=str(site), on=self._scope.last).per_second
+                if price is not None:
+                    found.add(Rung(float(row.vcpu), float(memory), price))
+        return sorted(found, key=lambda rung: (rung.per_second, rung.vcpu, rung.memory_gib))
