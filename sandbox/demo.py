@@ -1,6 +1,6 @@
-"""`make demo`: the main job from beginning to end on a practice cluster, then the history of a day of CI.
+"""`make demo`: the main job from beginning to end on a practice cluster, the history of a day of CI, and its cost review.
 
-Every notebook is run by papermill. All that the demo makes is under var/demo: `card.yaml`, `executed/`, `history/`, `truth.jsonl`.
+Every notebook is run by papermill. All that the demo makes is under var/demo: `card.yaml`, `executed/`, `history/`, `reports/` and more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import textwrap
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,13 @@ PASSES = (
 
 HISTORY = Pass("5-history", "collectors follow one another while a day of CI is played", (COLLECT,), True)
 FIRST_RUN_MINUTES, RUN_MINUTES = 0.02, 0.3
+
+ARCHIVE = "operations/30-archive-prices"
+ANALYSIS = ("10-instance-sizes", "20-spot-savings", "30-rightsizing", "40-startup-time", "50-cost-review")
+COST = Pass("6-cost", "what the played day cost, and what to do about it", (ARCHIVE, *ANALYSIS), False)
+AT_ONCE = 2
+"""Notebooks of analysis that run at the same time."""
+
 BUSY = 0.7
 """How busy the team is on the played day, compared with its usual day: two cores play it in about a minute."""
 
@@ -82,8 +89,8 @@ def demo() -> int:
     executed = FOLDER / "executed"
     begin = time.monotonic()
     with PracticeCluster(FOLDER / "cluster") as cluster:
-        for old in (executed, FOLDER / "history"):
-            shutil.rmtree(old, ignore_errors=True)
+        for old in ("executed", "history", "prices", "used", "bills", "reports"):
+            shutil.rmtree(FOLDER / old, ignore_errors=True)
         (FOLDER / "truth.jsonl").unlink(missing_ok=True)
         card = own_card(cluster, FOLDER)
         print(f"practice cluster ready in {cluster.seconds_to_start:.1f} s; the card is {_shown(card)}")
@@ -94,6 +101,7 @@ def demo() -> int:
             day = history_of_a_day(cluster, card, executed, since=started)
             rows += day.rows
             complete = day.complete
+            rows += cost_of_a_day(card, executed, day)
     print(_table(rows))
     if complete:
         print(f"\n{day.overview}")
@@ -101,13 +109,24 @@ def demo() -> int:
     print(f"\n{len(rows)} notebooks in {notebooks:.0f} s; with the practice cluster {time.monotonic() - begin:.0f} s")
     print(f"executed notebooks: {_shown(executed)}/*/*.ipynb   (open them in JupyterLab)")
     print(f"the history: runbook history --cluster {_shown(FOLDER / 'card.yaml')}")
+    for page in sorted((FOLDER / "reports").rglob("*.html")):
+        print(f"the cost review: {_shown(page)}   (open it in a browser)")
     return 0 if complete and all(row.ok for row in rows) else 1
 
 
 def own_card(cluster: PracticeCluster, folder: Path) -> Path:
-    """Write the practice cluster's card into the folder, with a history of its own beside it."""
+    """Write the practice cluster's card into the folder, with a history of its own beside it, and what a team might add for cost."""
     values = yaml.safe_load(cluster.card.read_text())
     values["history"] = {"url": str(folder / "history")}
+    places = {name: str(folder / name) for name in ("prices", "bills", "reports")}
+    values["cost"] = places | {
+        "used": {"source": "eci", "url": str(folder / "used")},
+        "budget": 3000,
+        "other": [
+            {"name": "NAT gateway and EIP", "service": "nat", "amount": 190, "per": "month", "first": "2026-01-01"},
+            {"name": "Image caches", "service": "image-cache", "amount": 12, "per": "month", "first": "2026-01-01"},
+        ],
+    }
     card = folder / "card.yaml"
     card.write_text(yaml.safe_dump(values, sort_keys=False))
     return card
@@ -139,6 +158,8 @@ class PlayedDay:
     overview: Overview
     missing: frozenset[str]
     """UIDs of pods that were played and are not in the history."""
+    over: datetime
+    """When the played day was over, by its own clock: ahead of ours."""
 
     @property
     def complete(self) -> bool:
@@ -155,7 +176,7 @@ def history_of_a_day(
     `pods` plays only so many.
     """
     from runbook.clients import connect
-    from runbook.history import from_gitlab, overview, store
+    from runbook.history import from_gitlab, imports, overview, store
     from runbook.settings import Settings
     from sandbox.traffic.play import play
     from sandbox.traffic.team import TEAM
@@ -182,14 +203,15 @@ def history_of_a_day(
             over = playing.done()  # the run after the last pod's end still finds that end
             rows.append(_collect(card, executed, len(rows), FIRST_RUN_MINUTES if over else RUN_MINUTES))
     truth = playing.result()
-    _complete(settings, truth, since)
+    over = max(pod.job_finished_at for pod in truth.pods) + imports.SETTLED
+    _complete(settings, since, over)
     history = store.open_store(settings)
     there = set(history.table(["pod_uid"])["pod_uid"].to_pylist())
     missing = frozenset(pod.uid for pod in truth.pods) - there
     print(
         f"  {len(truth.pods)} pods were played in {truth.seconds:.0f} s; {len(missing)} of them are not in the history"
     )
-    return PlayedDay(truth, rows, overview.of(history), missing)
+    return PlayedDay(truth, rows, overview.of(history), missing, over)
 
 
 def _collect(card: Path, executed: Path, number: int, minutes: float) -> Executed:
@@ -197,13 +219,12 @@ def _collect(card: Path, executed: Path, number: int, minutes: float) -> Execute
     return _execute(HISTORY.name, COLLECT, card, folder, {"minutes": minutes})
 
 
-def _complete(settings: Settings, truth: Truth, since: datetime) -> None:
-    """Import what ECI and GitLab know, as of the end of the played day: played time is ahead of ours."""
+def _complete(settings: Settings, since: datetime, now: datetime) -> None:
+    """Import what ECI and GitLab know as of `now`, when the played day was over."""
     from runbook.clients import connect
     from runbook.history import imports, store
 
     history = store.open_store(settings)
-    now = max(pod.job_finished_at for pod in truth.pods) + imports.SETTLED
     for name, report in (
         ("import eci", imports.eci(connect.alibaba(settings), history, settings, now=now)),
         (
@@ -214,6 +235,36 @@ def _complete(settings: Settings, truth: Truth, since: datetime) -> None:
         print(f"  {'✔' if report.ok else '!'} {name:<32} {report.title}: {report.verdict}", flush=True)
         for check in report.failures:  # what the history found out about the played day, such as a false green
             print(textwrap.indent(f"not so: {check.title}\n{check.observed}", " " * 37))
+
+
+# -- what it cost ----------------------------------------------------------------------------------------------------
+
+
+def cost_of_a_day(card: Path, executed: Path, day: PlayedDay) -> list[Executed]:
+    """Archive prices, import what was used and the bill, and run the notebooks of analysis, a few at a time."""
+    from runbook.clients import connect
+    from runbook.history import bills, store, used, used_imports
+    from runbook.settings import Settings
+
+    print(f"\n{COST.name}: {COST.shows}")
+    folder = executed / COST.name
+    rows = [_execute(COST.name, ARCHIVE, card, folder, {"dry_run": False})]
+    settings, now = Settings.load(card), day.over
+    measured = used_imports.measure(
+        store.open_store(settings),
+        used.open_store(settings),
+        used_imports.source_of(settings, settings.cost.used.source, now=now),
+        source=settings.cost.used.source,
+        since=now - timedelta(days=2),
+        dry_run=False,
+    )
+    first, last = (now - timedelta(days=2)).date(), now.date()
+    fetched = bills.open_bills(settings).fetch(connect.alibaba(settings).daily_bill, first, last, now=now)
+    for name, report in (("import used", measured), ("import bill", fetched)):
+        print(f"  {'✔' if report.ok else '!'} {name:<32} {report.title}: {report.verdict}", flush=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        rows += pool.map(lambda name: _execute(COST.name, f"analysis/{name}", card, folder, {}), ANALYSIS)
+    return rows
 
 
 # -- notebooks -------------------------------------------------------------------------------------------------------
