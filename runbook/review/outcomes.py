@@ -231,9 +231,9 @@ def table(outcomes: Sequence[Outcome], scope: Scope) -> Answer:
         unit=scope.text(en="actions", zh="项"),
         notes=(
             scope.text(
-                en="Money a month, before tax. Measured: mean cost of the action's pods since it was done against before, with a 95 % "
+                en="Money a month, before tax; actions that change the same pods overlap. Measured: mean cost of the action's pods since it was done against before, with a 95 % "
                 "interval; it says what they cost, not why.",
-                zh="每月金额，税前。实测：完成后与之前的平均成本之差及 95 % 区间；只说明成本，不说明原因。",
+                zh="每月金额，税前；涉及相同 Pod 的建议会重叠。实测：完成后与之前的平均成本之差及 95 % 区间；只说明成本，不说明原因。",
             ),
         ),
     )
@@ -243,15 +243,23 @@ def _sentence(outcomes: Sequence[Outcome], scope: Scope) -> str:
     def those(*verdicts: Verdict) -> list[Outcome]:
         return [one for one in outcomes if one.verdict in verdicts]
 
-    new, waiting = those(Verdict.PROPOSED), those(Verdict.OPEN)
-    done = [one for one in outcomes if one.action.status is Status.DONE]
-    saved = sum(one.measured.likely for one in those(Verdict.SAVED) if one.measured)
-    money = sum(_likely(one.action) for one in new)
+    new, waiting, rejected = those(Verdict.PROPOSED), those(Verdict.OPEN), those(Verdict.REJECTED)
+    done, seen = [one for one in outcomes if one.action.status is Status.DONE], those(Verdict.SAVED)
+    money, saved = sum(_likely(one.action) for one in new), sum(one.measured.likely for one in seen if one.measured)
+    en, zh = [], []
+    if new:
+        en.append(f"{len(new)} new, up to {scope.money(money)} a month together")
+        zh.append(f"新建议 {len(new)} 项，合计每月至多 {scope.money(money)}")
+    if waiting:
+        en.append(f"{len(waiting)} open")
+        zh.append(f"未完成 {len(waiting)} 项")
+    if done:
+        amount = scope.text(en=f", {scope.money(saved)} a month", zh=f"，每月 {scope.money(saved)}") if seen else ""
+        en.append(f"{len(done)} done, of which {len(seen)} show{'s' * (len(seen) == 1)} in the data{amount}")
+        zh.append(f"已完成 {len(done)} 项，其中 {len(seen)} 项见效{amount}")
+    if rejected:
+        en.append(f"{len(rejected)} rejected")
+        zh.append(f"否决 {len(rejected)} 项")
     if not outcomes:
         return scope.text(en="Nothing is proposed, and the register is empty.", zh="没有建议，登记表为空。")
-    return scope.text(
-        en=f"{len(new)} new, {scope.money(money)} a month; {len(waiting)} open; {len(done)} done, of which {len(those(Verdict.SAVED))} "
-        f"show in the data, {scope.money(saved)} a month; {len(those(Verdict.REJECTED))} rejected.",
-        zh=f"新建议 {len(new)} 项，每月 {scope.money(money)}；未完成 {len(waiting)} 项；已完成 {len(done)} 项，其中 {len(those(Verdict.SAVED))} "
-        f"项见效，每月 {scope.money(saved)}；否决 {len(those(Verdict.REJECTED))} 项。",
-    )
+    return scope.text(en="; ".join(en) + ".", zh="；".join(zh) + "。")

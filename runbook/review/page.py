@@ -289,6 +289,10 @@ td { border-bottom: 1px solid var(--line); }
 .actions td:nth-child(3) { min-width: 120px; }
 .bar { display: block; height: 4px; margin-top: 3px; background: #2171b5; }
 ul { margin: 4px 0; padding-left: 18px; font-size: 12.5px; }
+@media screen and (max-width: 700px) {
+  main { padding: 12px; }
+  table { display: block; overflow-x: auto; }
+}
 @page { size: A4; margin: 12mm 13mm; }
 @media print {
   :root { --ink: #000000; --soft: #444444; --ground: #ffffff; --line: #bbbbbb; --mark: #000000; }
@@ -303,7 +307,7 @@ ul { margin: 4px 0; padding-left: 18px; font-size: 12.5px; }
   tr { break-inside: avoid; }
   figcaption { font-size: 10.5pt; margin: 3pt 0 2pt; break-after: avoid; }
   .paper { padding: 0; }
-  .paper svg { width: 100%; max-height: 100mm; }
+  .paper svg { width: 100%; max-height: 95mm; }
   .notes, .soft, ul { font-size: 7.5pt; }
   table { font-size: 8pt; }
   th, td { padding: 1.5pt 6pt 1.5pt 0; }

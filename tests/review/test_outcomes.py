@@ -136,6 +136,6 @@ def test_the_table_has_a_row_an_action() -> None:
     answer = table(became(Register(cluster="practice", actions=[waiting, action()]), (), pods), SCOPE)
     assert answer.table["id"].tolist() == ["size-a", "later"]
     assert answer.table["measured"].iloc[0] == pytest.approx(121.75)
-    assert "1 done, of which 1 show in the data, CNY 121.75 a month" in answer.sentence
+    assert answer.sentence == "1 open; 1 done, of which 1 shows in the data, CNY 121.75 a month."
     assert table([], SCOPE).sentence == "Nothing is proposed, and the register is empty."
     assert Status.OPEN.value in answer.table["status"].tolist()
