@@ -262,8 +262,9 @@ def cost_of_a_day(card: Path, executed: Path, day: PlayedDay) -> list[Executed]:
     fetched = bills.open_bills(settings).fetch(connect.alibaba(settings).daily_bill, first, last, now=now)
     for name, report in (("import used", measured), ("import bill", fetched)):
         print(f"  {'✔' if report.ok else '!'} {name:<32} {report.title}: {report.verdict}", flush=True)
+    days = {"first": str((now - timedelta(days=1)).date()), "last": str(now.date())}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows += pool.map(lambda name: _execute(COST.name, f"analysis/{name}", card, folder, {}), ANALYSIS)
+        rows += pool.map(lambda name: _execute(COST.name, f"analysis/{name}", card, folder, days), ANALYSIS)
     return rows
 
 

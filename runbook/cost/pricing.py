@@ -296,8 +296,9 @@ class _Batch:
         totals["vcpu_cost"] = by_pod(cpu + np.where(by_type, kind * part, 0.0))
         totals["memory_cost"] = by_pod(mem + np.where(by_type, kind * (1 - part), 0.0))
         unknown = np.isin(self.problem, [_ORDER.index(one) for one in COSTLESS])
+        unlisted = unknown & (self.problem != _ORDER.index(Problem.NO_SPOT_PRICE))  # its type has a list price
         for name, values in totals.items():
-            gone = unknown if name != "on_demand_cost" else unknown & ~self.timed
+            gone = {"on_demand_cost": unknown & ~self.timed, "list_cost": unlisted}.get(name, unknown)
             totals[name] = np.where(gone, np.nan, values)
         low, high = self._interval(totals["effective_cost"])
         totals |= {"cost_low": low, "cost_high": high}

@@ -147,7 +147,7 @@ def test_a_market_price_that_nobody_asked_for_is_no_price() -> None:
     early = NOON - timedelta(hours=5)
     row = one(spot=True, ecs_type="ecs.c6.large", billing_start_at=early, finished_at=early + timedelta(hours=1))
     assert (row["problem"], row["effective_cost"]) == (Problem.NO_SPOT_PRICE.value, None)
-    assert (row["cost_low"], row["cost_high"]) == (0.0, pytest.approx(0.62))
+    assert (row["cost_low"], row["cost_high"], row["list_cost"]) == (0.0, pytest.approx(0.62), pytest.approx(0.62))
     ending = PriceBook("cn", BOOK.items, (C6,), (change(-2, "0.10", until=NOON - timedelta(hours=1)),))
     assert one(ending, spot=True, ecs_type="ecs.c6.large")["problem"] == Problem.NO_SPOT_PRICE.value
 
