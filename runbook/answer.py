@@ -22,6 +22,12 @@ Language = Literal["en", "zh"]
 UNITS = {"pods": "个 Pod", "jobs": "个作业", "runs": "次运行", "pipelines": "条流水线"}
 """What is counted, and how Chinese counts it."""
 
+LAST_DIGITS = 1e-9
+"""Money below this is what differences of large sums leave behind."""
+
+ROWS = 40
+"""Rows of a table that are shown; the CSV has them all."""
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -65,16 +71,18 @@ class Scope:
         return zh if self.language == "zh" else en
 
     def money(self, amount: float | Decimal | None) -> str:
-        """`CNY 1,234.50`; small amounts keep more digits; unknown ones say so."""
+        """`CNY 1,234.50`; small amounts keep more digits, and what is too small for them is not called nothing."""
         if amount is None or amount != amount:
             return self.text(en="unknown", zh="未知")
-        amount = float(amount)
-        digits = 2 if amount == 0 or abs(amount) >= 0.1 else 4
-        sign = "−" if amount < 0 else ""
-        return f"{sign}{self.currency} {abs(amount):,.{digits}f}"
+        size, sign = abs(float(amount)), "−" if amount < 0 else ""
+        if size < LAST_DIGITS:
+            return f"{self.currency} 0.00"
+        if size < 0.0001:
+            return f"{'>' if sign else '<'} {sign}{self.currency} 0.0001"
+        return f"{sign}{self.currency} {size:,.{2 if size >= 0.1 else 4}f}"
 
     def counted(self, number: int, unit: str = "pods") -> str:
-        """`1 pod`, `1,234 pods`; units other than those of UNITS are as they are."""
+        """`1 pod`, `1,234 pods`, `1,234 个 Pod`; a unit that UNITS lacks stays English."""
         english = unit[:-1] if number == 1 and unit.endswith("s") else unit
         return f"{number:,} {self.text(en=english, zh=UNITS.get(unit, unit))}"
 
@@ -112,7 +120,7 @@ class Answer:
 
     @property
     def footer(self) -> str:
-        """`CNY, list prices of 2024-11-27, days of Asia/Shanghai, cluster practice`."""
+        """`CNY, prices of 2024-11-27, days of Asia/Shanghai, practice`."""
         dated = self.scope.price_date
         prices = self.scope.text(
             en=f", prices of {dated}" if dated else ", prices unknown",
@@ -122,11 +130,13 @@ class Answer:
         return f"{self.scope.currency}{prices}{zone}, {self.scope.cluster}"
 
     def __str__(self) -> str:
-        return "\n".join([self.sentence, f"({self.subtitle})", self.table.to_string(index=False), *self.notes])
+        return "\n".join(
+            [self.sentence, f"({self.subtitle})", self.table.to_string(index=False, max_rows=ROWS), *self.notes]
+        )
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows: str = self.table.to_html(index=False, border=0)
+        rows: str = self.table.to_html(index=False, border=0, max_rows=ROWS)
         notes = "".join(html.soft(note) for note in self.notes)
         return html.block(html.soft(self.subtitle) + rows + notes, title=escape(self.sentence))

@@ -119,6 +119,15 @@ def test_economy_has_its_own_prices() -> None:
     assert row["saves"] == pytest.approx(float(1 - price[8] / price[10]), abs=1e-12)
 
 
+def test_the_currency_says_whose_list() -> None:
+    """Dollars are held against the list of the international site; a currency of no site has no list, and no saving."""
+    pods = frame(pod(**ABOVE, effective_cost=1.0))
+    (row,) = trims.trims(pods, replace(SCOPE, currency="USD", last=date(2026, 11, 30))).table.to_dict("records")
+    price = {size: 4 * Decimal("0.0000077") + size * Decimal("0.00000096") for size in (8, 10)}
+    assert row["saves"] == pytest.approx(float(1 - price[8] / price[10]), abs=1e-12)
+    assert trims.trims(pods, replace(SCOPE, currency="EUR")).table.empty
+
+
 def test_the_given_price_list_counts() -> None:
     """Another price list gives another saving; one without a price for that day gives none."""
 
