@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from runbook.cost.bill_row import ECI, BillRow, Kind
+from runbook.cost.bill_row import DIGITS, ECI, BillRow, Kind
 from runbook.eci.charges import CHINA, Item
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def schema() -> pa.Schema:
     """The columns of a bill: those of `bill_row.BillRow`, tags as JSON, and pod and namespace from its tags."""
     import pyarrow as pa
 
-    text, amount, moment = pa.string(), pa.decimal128(38, 18), pa.timestamp("us", tz="UTC")
+    text, amount, moment = pa.string(), pa.decimal128(38, DIGITS), pa.timestamp("us", tz="UTC")
     always = {"product": text, "kind": text, "currency": text, "month": pa.date32(), "pretax_amount": amount,
               "with_tax": pa.bool_(), "tags": text}  # fmt: skip
     sometimes = {"day": pa.date32(), "list_amount": amount, "after_discount": amount, "account": text, "instance_id": text,

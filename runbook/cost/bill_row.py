@@ -23,6 +23,8 @@ from runbook.errors import BillError
 
 ECI = "eci"
 PAGE = "#bill"
+DIGITS = 18
+"""Digits after the point that amounts are kept with: more than any bill writes, but a double from JSON may have more of them."""
 
 
 class Kind(StrEnum):
@@ -187,7 +189,7 @@ def _amount(cell: Any, where: str) -> Decimal | None:
         raise BillError(
             "A cell of the bill is no number.", where=where, value=text, allowed="digits such as 1234.56", page=PAGE
         )
-    return number
+    return round(number, DIGITS)
 
 
 def _day(cell: Any, where: str) -> date | None:
@@ -234,7 +236,7 @@ def _span(cells: Mapping[str, Any], where: str, start: datetime | None, end: dat
     unit = (_text(cells.get("period_unit")) or "s").lower()
     stated = _amount(cells.get("period"), where)
     if stated is not None and unit in _SECONDS:
-        return stated * _SECONDS[unit]
+        return round(stated * _SECONDS[unit], DIGITS)
     return Decimal(str((end - start).total_seconds())) if start and end else None
 
 

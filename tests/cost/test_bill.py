@@ -96,6 +96,15 @@ def test_items_and_hours_of_an_instance_add_up_by_day() -> None:
     assert (second["day"], second["billed"]) == (date(2026, 11, 4), 1)
 
 
+@pytest.mark.parametrize("amount", [1.2345678901234567e-05, 1e-30, 123456789.12345678, "1E+3", -0.5, "0.10"])
+def test_any_amount_fits_the_table(amount: float | str) -> None:
+    """However many digits a double of the API has, its row is kept and read back with eighteen of them."""
+    row = bill_row.from_api(api_row(PretaxAmount=amount, PretaxGrossAmount=amount))
+    (back,) = Bill.of([row]).rows
+    assert back == row
+    assert back.pretax_amount == pytest.approx(Decimal(str(amount)), abs=Decimal("1e-18"))
+
+
 def test_only_usage_of_eci_in_one_currency_is_added_up() -> None:
     """Other products, refunds and other currencies stay out of the instances, and are named by their sums."""
     found = Bill.of(
@@ -123,7 +132,9 @@ def test_days_that_two_sources_have_are_counted_once() -> None:
 
 def test_a_bill_is_cut_to_days() -> None:
     """Rows outside the period are left out, and a monthly row counts where its month touches it."""
-    found = Bill.of([*billed(api_row(), api_row(day="2026-11-05")), bill_row.from_api(api_row(day=None), cycle="2026-11")])
+    found = Bill.of(
+        [*billed(api_row(), api_row(day="2026-11-05")), bill_row.from_api(api_row(day=None), cycle="2026-11")]
+    )
     assert [row.day for row in found.within(date(2026, 11, 4), date(2026, 11, 30)).rows] == [date(2026, 11, 5), None]
     assert (found.daily, found.last_day) == (False, date(2026, 11, 5))
 
