@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+import numpy as np
 
 from runbook.answer import Answer, Scope
 from runbook.cost import proportion, runs
-from runbook.cost.job_sizes import CHINESE, COLUMNS, COUNTS, TEXTS, Judged, Reason, Verdict, jobs_of, judged
+from runbook.cost.job_sizes import CHINESE, COLUMNS, COUNTS, TEXTS, Judged, Reason, Verdict, judged
 from runbook.cost.rungs import Market, Rule
-from runbook.cost.runs import JOB, STEPS, Runs
+from runbook.cost.runs import JOB, Runs, jobs_of
 from runbook.cost.sizes import size_text
 from runbook.eci.prices import PriceRow
 from runbook.eci.specs import Ladder
@@ -160,12 +161,13 @@ def _cumulative(one: Judged, rule: Rule) -> Iterator[dict[str, Any]]:
         "hits_high",
     )  # fmt: skip
     upto = 0
-    peaks = one.job.memory.groupby("steps", as_index=False)["runs"].sum()
-    for steps, number in zip(peaks["steps"].tolist(), peaks["runs"].tolist(), strict=True):
+    peaks, place = np.unique(one.job.memory.values, return_inverse=True)
+    counts = np.bincount(place, weights=one.job.memory.runs).astype(int)
+    for peak, number in zip(peaks.tolist(), counts.tolist(), strict=True):
         upto += number
-        low, high = proportion.interval(upto, one.job.measured, rule.confidence)
+        low, high = proportion.interval(upto, one.row["measured"], rule.confidence)
         yield {name: one.row[name] for name in fields} | {
-            "memory_gib": steps / STEPS, "runs": number, "share": upto / one.job.measured, "share_low": low,
+            "memory_gib": peak, "runs": number, "share": upto / one.row["measured"], "share_low": low,
             "share_high": high,
         }  # fmt: skip
 

@@ -7,13 +7,17 @@ Everything is added up by the engine: a result has as many rows as there are dif
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+import numpy as np
+import numpy.typing as npt
 
 from runbook.answer import Scope
+from runbook.cost import quantiles
 from runbook.cost.build_size import AskedBy
 from runbook.cost.collected import collected, count
 from runbook.eci.endings import End
@@ -48,6 +52,71 @@ class Runs:
     vcpu: pd.DataFrame
     durations: pd.DataFrame
     left_out: pd.Series
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many runs had each value; `late` says which half of the window they are of."""
+
+    values: npt.NDArray[Any]
+    runs: npt.NDArray[Any]
+    late: npt.NDArray[np.bool_]
+
+    @property
+    def total(self) -> int:
+        return int(self.runs.sum())
+
+    def above(self, value: float) -> int:
+        """Runs with more than that."""
+        return int(self.runs[self.values > value].sum())
+
+    def quantile(self, q: float) -> float:
+        """NaN where there are no runs."""
+        return quantiles.of_counts(self.values, self.runs, q)
+
+    def half(self, late: bool) -> Counts:
+        chosen = self.late == late
+        return Counts(self.values[chosen], self.runs[chosen], self.late[chosen])
+
+
+@dataclass(frozen=True)
+class Job:
+    """The runs of one job: its sizes as rows of `Runs.sizes` (None where missing), and its peaks in vCPU and GiB.
+
+    `key` is project, name and stage, empty where missing.
+    """
+
+    key: tuple[str, str, str]
+    sizes: tuple[dict[str, Any], ...]
+    memory: Counts
+    vcpu: Counts
+    durations: Counts
+
+
+def jobs_of(found: Runs) -> Iterator[Job]:
+    """Each job with its counts, by its key."""
+    sizes = found.sizes.astype(object).where(found.sizes.notna(), None).to_dict("records")
+    memory, vcpu = (_by_job(table, "steps", 1 / STEPS) for table in (found.memory, found.vcpu))
+    durations = _by_job(found.durations, "seconds", 1.0)
+    nothing = Counts(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    for key, places in _places(found.sizes).items():
+        rows = tuple({str(name): value for name, value in sizes[place].items()} for place in places)
+        yield Job(key, rows, *(counts.get(key, nothing) for counts in (memory, vcpu, durations)))
+
+
+def _by_job(table: pd.DataFrame, value: str, unit: float) -> dict[tuple[str, str, str], Counts]:
+    values, runs = table[value].to_numpy() * unit, table["runs"].to_numpy()
+    late = table["late"].to_numpy(bool) if "late" in table else np.zeros(len(table), np.bool_)
+    return {key: Counts(values[places], runs[places], late[places]) for key, places in _places(table).items()}
+
+
+def _places(table: pd.DataFrame) -> dict[tuple[str, str, str], list[int]]:
+    """The rows of each job."""
+    places: dict[tuple[str, str, str], list[int]] = {}
+    named = table[list(JOB)].astype(object).where(table[list(JOB)].notna(), "")
+    for place, (project, name, stage) in enumerate(named.itertuples(index=False, name=None)):
+        places.setdefault((project, name, stage), []).append(place)
+    return places
 
 
 def counted(pods: nw.LazyFrame[Any], scope: Scope) -> Runs:
@@ -102,7 +171,7 @@ def _with_needs(runs: nw.LazyFrame[Any], scope: Scope) -> nw.LazyFrame[Any]:
 
 
 def _sizes(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
-    cost = nw.col("effective_cost")
+    cost, began = nw.col("effective_cost"), nw.coalesce(nw.col("billing_start_at"), nw.col("running_at"))
     by = [*JOB, *SIZE, "image"]
     return collected(
         runs.group_by(by).agg(
@@ -113,8 +182,8 @@ def _sizes(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
             (cost * cost).fill_null(0.0).sum().alias("cost_squared"),
             nw.col("seconds").fill_null(0.0).sum().alias("seconds"),
             count(cost.is_null()).alias("unpriced"),
-            nw.col("billing_start_at").min().alias("first_at"),
-            nw.col("billing_start_at").max().alias("last_at"),
+            began.min().alias("first_at"),
+            began.max().alias("last_at"),
         ),
         by=by,
     )
