@@ -34,13 +34,15 @@ from sandbox.practice import PracticeCluster
 from sandbox.process import Process
 from sandbox.traffic.lives import draw
 from sandbox.traffic.play import FACTOR, next_midnight, play
-from sandbox.traffic.team import TEAM
+from sandbox.traffic.team import TEAM, Team
 from sandbox.traffic.truth import PodTruth, Truth
 
 NAMESPACE = "played-ci"
 SETTLE_SECONDS = 2.0
 """How long a collector gets for what it was told just before it is stopped."""
-END_SECONDS = 15.0
+UNSEEN = 5
+"""How many pods at least have to come and go before somebody watches again."""
+END_SECONDS = 8.0
 """How long the last collector goes on after the last pod: its events come a moment later, and are then written."""
 STATED = ("billing_start", "pulled", "running", "finished")
 """Moments that the nodes state in played time; creation, binding and deletion are stamped by the API server in real time."""
@@ -118,7 +120,9 @@ class Stage:
         self.cluster.control_plane.restart_apiserver()
 
     def look_again(self) -> None:
-        """Somebody watches again."""
+        """Somebody watches again, once pods have come and gone that nobody saw."""
+        while len({pod.uid for pod in Truth.read(self.told).pods} - self.seen_before_gap) < UNSEEN:
+            time.sleep(0.2)
         self.collect()
         self.ended_before_return = {pod.uid for pod in Truth.read(self.told).pods}
 
@@ -235,6 +239,7 @@ def soak(
     seed: int = 7,
     pods: int | None = None,
     factor: float = FACTOR,
+    team: Team = TEAM,
     accidents: Sequence[Accident] = ACCIDENTS,
     say: Callable[[str], None] = print,
 ) -> Compared:
@@ -243,13 +248,13 @@ def soak(
         stage = Stage(cluster, own_settings(cluster, folder), folder, say)
         cluster.kubectl("create", "namespace", NAMESPACE)
         begin = next_midnight(datetime.now(UTC))
-        planned = len(draw(TEAM, seed=seed, begin=begin, days=days, times=times))
+        planned = len(draw(team, seed=seed, begin=begin, days=days, times=times))
         total = planned if pods is None else min(pods, planned)
         stage.collect()
         try:
             with ThreadPoolExecutor(1) as player:
                 playing = player.submit(
-                    play, cluster, days=days, times=times, seed=seed, begin=begin, pods=pods, factor=factor,
+                    play, cluster, days=days, times=times, seed=seed, begin=begin, pods=pods, factor=factor, team=team,
                     namespace=NAMESPACE, out=stage.told,
                 )  # fmt: skip
                 happen(stage, playing, total, accidents)
