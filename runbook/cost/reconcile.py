@@ -248,7 +248,7 @@ def _instances(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
     columns += ["estimate", "billed", "difference", "model_seconds", "seconds", "cause"]
     difference = nw.col("estimate").fill_null(0.0) - nw.col("billed").fill_null(0.0)
     far = (
-        frame.filter(nw.col("cause") != Cause.AGREES.value)
+        frame.filter(~nw.col("cause").is_in([one.value for one in (Cause.AGREES, *PENDING)]))
         .with_columns(difference.alias("difference"), difference.abs().alias("error"))
         .sort("error", "day", "instance_id", descending=[True, False, False], nulls_last=True)
         .head(SHOWN)
