@@ -49,7 +49,7 @@ def advice(
     rows: Sequence[PriceRow] | None = None,
     offered: Ladder | None = None,
 ) -> Answer:
-    """A row a job, what saves most first, then those that stay, then those without advice, the dearest first.
+    """A row a job: what saves most first, then those without advice and those that stay as they are, the dearest first.
 
     `memory_…` (GiB) and `vcpu_…` are quantiles of the runs' peaks. *Recommended* is the cheapest rung of the job's region that holds
     what `rule` asks for. Replay: of `measured` runs `hits` needed more memory than that rung has, a share between `hits_low` and
@@ -66,7 +66,7 @@ def advice(
     every = [judged(job, rule, scope, market) for job in jobs_of(found)]
     types = {name: "float64" for name in COLUMNS} | dict.fromkeys(TEXTS, "object") | dict.fromkeys(COUNTS, "int64")
     table = pd.DataFrame([one.row for one in every], columns=list(COLUMNS)).astype(types | {"spot": "bool"})
-    order = {verdict: place for place, verdict in enumerate((Verdict.SMALLER, Verdict.LARGER, Verdict.KEEP))}
+    order = {verdict: place for place, verdict in enumerate((Verdict.SMALLER, Verdict.LARGER, Verdict.NO_ADVICE))}
     table["_place"] = table["verdict"].map(order).fillna(len(order))
     by, ascending = ["_place", "saves_a_month", "cost", *COLUMNS[:3]], [True, False, False, True, True, True]
     table = table.sort_values(by, ascending=ascending, ignore_index=True).drop(columns="_place")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from runbook.clients.storage import DiskFolder
 from runbook.errors import HistoryError
 from runbook.history import used
 from runbook.history.used import Spread, UsedRecord, UsedStore, columns_for
+from runbook.settings import ROOT
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -122,3 +124,11 @@ def test_a_measure_without_cpu_is_kept() -> None:
     """A source that knows memory alone leaves CPU null, not zero."""
     row = used.to_table([measured(1, vcpu=None)]).to_pylist()[0]
     assert row["vcpu_mean"] is None and row["memory_peak_gib"] == 3.0
+
+
+def test_the_page_names_every_column() -> None:
+    """data/history/USED.md says what each column of the rows is, and names each source."""
+    page = (ROOT / "data" / "history" / "USED.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z0-9_]+)`", page))
+    assert set(used.schema().names) <= named
+    assert set(get_args(used.Source)) <= named
