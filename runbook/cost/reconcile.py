@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+LINES = (
+    "pod_uid", "instance_id", "item", "charge_period_start", "charge_period_end", "day", "list_cost", "billed_cost", "covered",
+)  # fmt: skip
+"""Columns of the charge lines that are read."""
+
 SHOWN = 200
 """Instances and days that the part `instances` shows, those with the largest differences."""
 
@@ -110,15 +115,23 @@ def _matched(pods: nw.LazyFrame[Any], scope: Scope, lines: pa.Table, bill: Bill)
     )
 
 
-def _estimated(lines: pa.Table, scope: Scope, *, monthly: bool) -> pa.Table:
-    """The charge lines of the scope's days, a row an instance and day. Items run side by side: seconds are those of the longest."""
+def on_days(lines: pa.Table, scope: Scope) -> pa.Table:
+    """The charge lines of the scope's days (of China), with the columns LINES: whoever has many lines keeps only these."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     inside = pc.and_(
         pc.greater_equal(lines["day"], pa.scalar(scope.first)), pc.less_equal(lines["day"], pa.scalar(scope.last))
     )
-    chosen = lines.filter(inside)
+    return lines.select(LINES).filter(inside)
+
+
+def _estimated(lines: pa.Table, scope: Scope, *, monthly: bool) -> pa.Table:
+    """The charge lines of the scope's days, a row an instance and day. Items run side by side: seconds are those of the longest."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    chosen = on_days(lines, scope)
     day = pc.floor_temporal(chosen["day"], unit="month") if monthly else chosen["day"]
     span = pc.subtract(*(pc.cast(chosen[f"charge_period_{end}"], pa.int64()) for end in ("end", "start")))
     table = pa.table({

@@ -52,9 +52,12 @@ def against_bill(pods: Period, *, client: SecretStore | None = None, now: dateti
     if not len(kept.bill):
         return Compared(None, kept.report)
     charges = _Charges(pods.settings, pods.scope, pods.book, client)
-    lines = pa.concat_tables([charges.no_lines(), *(lines for _, lines in charges)])
+    of_days = [reconcile.on_days(lines, pods.scope) for lines in charges.lines()]
     moment = now or connect.clock().now()
-    return Compared(reconcile.by_day(pods.frame, pods.scope, lines=lines, bill=kept.bill, now=moment), kept.report)
+    return Compared(
+        reconcile.by_day(pods.frame, pods.scope, lines=pa.concat_tables(of_days), bill=kept.bill, now=moment),
+        kept.report,
+    )
 
 
 def export_focus(
@@ -100,18 +103,26 @@ class _Charges:
         self.covered = period.coverage(settings, self._history, book, scope)
 
     def __iter__(self) -> Iterator[tuple[pa.Table, pa.Table]]:
-        for batch in period.records(self._settings, self._history, self._scope):
+        for batch in self._records():
             priced = pricing.priced(batch, self._book, self._settings.cost, coverage=self.covered)
             yield priced, self._lines(batch)
 
-    def no_lines(self) -> pa.Table:
-        """The table of charge lines without a row."""
+    def lines(self) -> Iterator[pa.Table]:
+        """Charge lines batch by batch, at least one batch, which may be empty."""
+        yield self._lines(self._no_records())
+        yield from map(self._lines, self._records())
+
+    def _records(self) -> Iterator[pa.Table]:
+        return period.records(self._settings, self._history, self._scope)
+
+    @staticmethod
+    def _no_records() -> pa.Table:
         import pyarrow as pa
 
         from runbook.history.record import arrow_schema
 
         schema = pa.schema([arrow_schema().field(name) for name in pricing.NEEDED])
-        return self._lines(schema.empty_table())
+        return schema.empty_table()
 
     def _lines(self, records: pa.Table) -> pa.Table:
         return pricing.charge_lines(records, self._book, self._settings.cost, coverage=self.covered)
