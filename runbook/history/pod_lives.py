@@ -78,7 +78,7 @@ class Lives:
     @property
     def live(self) -> int:
         """Pods that are there now."""
-        return sum(1 for life in self._lives.values() if life.ended_at is None)
+        return sum(1 for life in tuple(self._lives.values()) if life.ended_at is None)
 
     @property
     def waiting(self) -> int:

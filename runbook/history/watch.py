@@ -20,7 +20,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -290,7 +290,9 @@ class Collector:
         self._version: str | None = None
         self._latest: datetime | None = None
         self._store_trouble: str | None = None
-        self.progress = Progress()
+        self._progress = Progress()
+        self._ended = False
+        self._lost: str | None = None
 
     def run(self, seconds: float | None, stop: threading.Event) -> Progress:
         """Until `seconds` are over (None: without end) or `stop` is set; then everything is written, running pods too.
@@ -311,10 +313,10 @@ class Collector:
                     self._flush()
                     flushed = now
                 if now >= shown + PROGRESS_SECONDS:
-                    self._show(str(self._measured(self._lost())))
+                    self._show(str(self.progress))
                     shown = now
         finally:
-            lost = self._lost()
+            self._lost, self._ended = self._not_connected(), True
             self._pods.stop()
             self._events.stop()
             failure = self._drain()
@@ -322,7 +324,7 @@ class Collector:
             self._store_trouble = None
             if failure is not None:
                 raise failure
-        return self._measured(lost)
+        return self.progress
 
     def _take(self, until: float) -> None:
         """Look at what is read until the moment `until` of the monotonic clock."""
@@ -347,10 +349,10 @@ class Collector:
             raise message.failure
         if message.apply is not None:
             message.apply(self._lives, self._now())
-            self.progress.changes += 1
+            self._progress.changes += 1
         self._version = message.version or self._version
-        self.progress.lag = time.monotonic() - message.received
-        self.progress.worst_lag = max(self.progress.worst_lag, self.progress.lag)
+        self._progress.lag = time.monotonic() - message.received
+        self._progress.worst_lag = max(self._progress.worst_lag, self._progress.lag)
 
     def _flush(self) -> None:
         """Write what is due. A store that is in trouble is tried again: what is due stays due."""
@@ -365,7 +367,7 @@ class Collector:
     def _write(self, records: Sequence[PodRecord]) -> None:
         if records:
             self._store.append(records)
-            self.progress.stored += len(records)
+            self._progress.stored += len(records)
         self._lives.acknowledge(records, self._now())
         if self._version is not None:
             self._place.save(self._version)
@@ -376,17 +378,23 @@ class Collector:
         self._latest = max(now, self._latest or now)
         return self._latest
 
-    def _lost(self) -> str | None:
+    def _not_connected(self) -> str | None:
         return self._pods.trouble or self._events.trouble
 
-    def _measured(self, lost: str | None = None) -> Progress:
-        progress = self.progress
-        progress.live, progress.ended, progress.bounded = self._lives.live, self._lives.ended, self._lives.bounded
-        progress.backlog = self._queue.qsize()
-        progress.reconnects = self._pods.resumed + self._events.resumed
-        progress.lists = self._pods.relisted
-        progress.trouble = self._store_trouble or (f"not connected: {lost}" if lost else None)
-        return progress
+    @property
+    def progress(self) -> Progress:
+        """What the run has done until now; any thread may ask."""
+        lost = self._lost if self._ended else self._not_connected()
+        return replace(
+            self._progress,
+            live=self._lives.live,
+            ended=self._lives.ended,
+            bounded=self._lives.bounded,
+            backlog=self._queue.qsize(),
+            reconnects=self._pods.resumed + self._events.resumed,
+            lists=self._pods.relisted,
+            trouble=self._store_trouble or (f"not connected: {lost}" if lost else None),
+        )
 
 
 def collect(
