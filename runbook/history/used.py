@@ -28,6 +28,7 @@ from runbook.clients.secrets import SecretStore
 from runbook.clients.storage import Folder, StoredFile
 from runbook.errors import HistoryError
 from runbook.history import segments
+from runbook.history.from_gitlab import STAND_IN
 from runbook.moments import Clock
 from runbook.settings import Settings
 
@@ -178,8 +179,8 @@ COLUMNS = {
 def columns_for(records: pa.Table, used: pa.Table) -> pa.Table:
     """The used columns, a row for each row of `records`, in its order; null where nobody measured, and `used_samples` 0.
 
-    `records` has `cluster`, `pod_uid` and `instance_id`; `job_id` and `running_at` where a job's measure may have been kept
-    under another pod's UID. A pod is found by its UID, else by its instance, else by its job: the pod of it that ran last.
+    `records` has `cluster`, `pod_uid` and `instance_id`; `job_id` and `running_at` where a job may have been measured before its
+    pod was known. A pod is found by its UID, else by its instance, else by its job: the pod of it that ran last.
     """
     found = _positions(records, used, "pod_uid")
     if "instance_id" in records.column_names:
@@ -201,18 +202,16 @@ def _joined(table: pa.Table, key: str) -> pa.ChunkedArray:
 
 
 def _by_job(records: pa.Table, used: pa.Table) -> pa.Array:
-    """Rows of `used` whose pod no record has, given to the pod of their job that began to run last."""
-    foreign = pc.indices_nonzero(
-        pc.is_null(pc.index_in(_joined(used, "pod_uid"), value_set=_joined(records, "pod_uid")))
-    )
+    """Measures of jobs whose pod nobody had seen then, given to the pod of the job that began to run last."""
+    jobs = pc.indices_nonzero(pc.starts_with(used["pod_uid"], STAND_IN))
     found: list[int | None] = [None] * records.num_rows
-    if len(foreign):
+    if len(jobs):
         ran = records.select(["cluster", "job_id", "running_at"]).append_column("place", _count(records))
         ran = ran.filter(pc.is_valid(ran["running_at"])).sort_by(
             [("running_at", "descending"), ("place", "descending")]
         )
-        latest = pc.index_in(_joined(used.take(foreign), "job_id"), value_set=_joined(ran, "job_id"), skip_nulls=True)
-        for row, place in zip(foreign.to_pylist(), ran["place"].take(latest).to_pylist(), strict=True):
+        latest = pc.index_in(_joined(used.take(jobs), "job_id"), value_set=_joined(ran, "job_id"), skip_nulls=True)
+        for row, place in zip(jobs.to_pylist(), ran["place"].take(latest).to_pylist(), strict=True):
             if place is not None:
                 found[place] = row
     return pa.array(found, pa.int32())

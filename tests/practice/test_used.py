@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import yaml
 
 from runbook import cli
 from runbook.clients import connect
+from runbook.clients.gitlab import GitLabClient
 from runbook.history import used, used_from_jobs
 from runbook.history.store import open_store
+from runbook.history.used import Life
 from runbook.history.watch import Collector, Place
 from runbook.settings import ROOT, Settings
 from sandbox.practice import PracticeCluster
@@ -26,6 +28,7 @@ from tests.practice.test_runner import Bench
 
 NAMESPACE, OF_JOBS = "measured-ci", "measured-jobs"
 PODS = 60
+NOW = datetime.now(UTC)
 LONG_ENOUGH = timedelta(minutes=2)
 """So long a pod has samples of 15 seconds at its peak, which is the last quarter of its script."""
 
@@ -120,3 +123,8 @@ def test_a_real_job_says_what_it_used(bench: Bench) -> None:
     assert isinstance(told, used_from_jobs.Reported), job.text
     assert told.samples >= 2 and told.vcpu is not None and told.vcpu.peak > 0.1
     assert told.memory is not None and told.memory.peak > 0
+    (run,) = pipeline.jobs.list()
+    client = GitLabClient(bench.server.url, bench.server.token("root-read-api"))
+    life = Life("practice", "uid", told.pod, OF_JOBS, NOW, NOW, project_id=pipeline.project_id, job_id=run.id)
+    (record,) = used_from_jobs.measures(client, [life], now=NOW).records
+    assert (record.pod_uid, record.vcpu, record.memory) == ("uid", told.vcpu, told.memory)
