@@ -40,7 +40,7 @@ class Scan:
 
 def scans() -> Mapping[str, Scan]:
     """The measured questions. Imported late: the process that measures memory has to be small when it forks."""
-    from runbook.cost import failures, load, movers, sizes, spot, startup, trend
+    from runbook.cost import failures, load, movers, rightsizing, sizes, spot, startup, trend
 
     def before(pods: Pods) -> Pods:
         return pods.filter(nw.col("day") < nw.lit(SCOPE.first))
@@ -56,6 +56,7 @@ def scans() -> Mapping[str, Scan]:
         "start-up phase": Scan(lambda pods: startup.phases(pods, SCOPE), _quantiles, 2),
         "concurrency": Scan(lambda pods: load.concurrency(pods, SCOPE), _events, 3),
         "replay": Scan(lambda pods: load.replay(pods, SCOPE), _events, 3),
+        "right sizes": Scan(lambda pods: rightsizing.advice(pods, SCOPE), _peaks, 3),
     }
 
 
@@ -130,6 +131,14 @@ def _quantiles(path: Path) -> object:
 
     phases = ["job_queued_seconds", "schedule_seconds", "pull_seconds", "prepare_seconds", "run_seconds"]
     return pd.read_parquet(path, columns=["week", *phases]).groupby("week").quantile([0.5, 0.95])
+
+
+def _peaks(path: Path) -> object:
+    import pandas as pd
+
+    peaks = ["used_memory_peak_gib", "used_vcpu_peak"]
+    job = ["project_path", "job_name", "job_stage"]
+    return pd.read_parquet(path, columns=[*job, *peaks]).groupby(job, dropna=False)[peaks].quantile([0.5, 0.95, 0.99])
 
 
 def _events(path: Path) -> object:

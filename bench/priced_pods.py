@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from runbook.answer import Scope
 from runbook.cost import priced, pricing
 from runbook.eci.prices import PriceBook
+from runbook.history import used
 from runbook.settings import Cost
 from sandbox.traffic import records
 
@@ -23,6 +24,7 @@ def write(path: Path, count: int) -> Path:
     """`count` pods of November, the same for the same number."""
     book, terms = PriceBook.shipped("cn"), Cost()
     with pq.ParquetWriter(path, priced.schema(), compression="zstd", compression_level=1) as file:
-        for batch in records.batches(count, seed=7, begin=BEGIN, days=30):
-            file.write_table(pricing.priced(pa.Table.from_batches([batch]), book, terms))
+        for batch, measured in records.measured_batches(count, seed=7, begin=BEGIN, days=30):
+            pods = pa.Table.from_batches([batch])
+            file.write_table(pricing.priced(pods, book, terms, used=used.columns_for(pods, measured)))
     return path
