@@ -6,6 +6,7 @@ of two means. It says what the pods cost, not why: a job that also grew longer h
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ class Pods:
         first, last = max(first, self.scope.before.first), min(last, self.scope.last)
         if first > last:
             return None
-        days = pd.concat([_by_day(frame, cohort) for frame in self.frames], ignore_index=True)
+        spans = (self.scope.before.last, self.scope.last)
+        asked = [frame for frame, end in zip(self.frames, spans, strict=True) if first <= end]
+        days = pd.concat([_by_day(frame, cohort) for frame in asked], ignore_index=True)
         days = days[(days["day"] >= pd.Timestamp(first)) & (days["day"] <= pd.Timestamp(last))]
         if cohort.per == "day":
             return self._of_days(days, first, last)
@@ -79,16 +82,16 @@ class Pods:
         return Baseline(mean=mean, error=math.sqrt(spread / count), count=int(count), first=first, last=last)
 
     def _of_days(self, days: pd.DataFrame, first: date, last: date) -> Baseline | None:
-        known = [start for start in (self._first_day(), first) if start is not None]
-        if self._first_day() is None or max(known) > last:
+        if self._first_day is None or self._first_day > last:
             return None
-        begin = max(known)
+        begin = max(self._first_day, first)
         count = (last - begin).days + 1
         costs = [*days["cost"].tolist(), *[0.0] * (count - len(days))]
         mean = math.fsum(costs) / count
         spread = math.fsum((cost - mean) ** 2 for cost in costs) / max(count - 1, 1)
         return Baseline(mean=mean, error=math.sqrt(spread / count), count=count, first=begin, last=last)
 
+    @functools.cached_property
     def _first_day(self) -> date | None:
         """The first day that has pods: days before it are unknown, not free."""
         firsts = [collected(frame.select(nw.col("day").min()))["day"].iloc[0] for frame in self.frames]

@@ -9,6 +9,7 @@ An exhibit that cannot be made does not stop the others: the page names it with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from html import escape
@@ -188,7 +189,7 @@ def review(
         pods.frame, pods.earlier, scope, settings.cost, settings.region, pods.book, pods.unused_plans,
         bill.final_until(moment), lambda: billing.against_bill(pods, now=moment),
     )  # fmt: skip
-    made = [(question, _made(question, asked, pods)) for question in questions]
+    made = _all_made(questions, asked, pods)
     answers = {name: answer for _, (name, answer, _) in made if answer is not None}
     history = outcomes.Pods(pods.earlier, pods.frame, scope)
     proposed = proposals.proposed(answers, scope, history)
@@ -213,11 +214,18 @@ Made = tuple[str, Answer | None, Shown | Failed | None]
 """An exhibit's name, its answer, and what the page shows of it; None where there is nothing to ask or to draw."""
 
 
-def _made(question: Question, asked: Asked, pods: Period) -> Made:
-    """Ask and draw; whatever goes wrong with one exhibit is shown in its place, and does not reach the others."""
+def _all_made(questions: Sequence[Question], asked: Asked, pods: Period) -> list[tuple[Question, Made]]:
+    """Every exhibit; while one is drawn here, another thread asks the next question of the engine, one at a time."""
+    with ThreadPoolExecutor(max_workers=1) as asking:
+        answers = [asking.submit(question.ask, asked) for question in questions]
+        return [(question, _made(question, answer, pods)) for question, answer in zip(questions, answers, strict=True)]
+
+
+def _made(question: Question, asked: Future[Answer | None], pods: Period) -> Made:
+    """Wait for the answer and draw it; whatever goes wrong is shown in the exhibit's place, and does not reach the others."""
     answer: Answer | None = None
     try:
-        answer = question.ask(asked)
+        answer = asked.result()
         if answer is None:
             return question.name, None, None
         if question.draw is None:
