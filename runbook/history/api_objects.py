@@ -3,7 +3,7 @@
     decode_pods(page)       a page of the pod list: PodList
     decode_events(page)     a page of the event list: EventList
     decode_watch(line)      one line of a watch: WatchLine, whose `object` is still bytes for decode_pod, decode_event or,
-                            where the type is ERROR, decode_status
+                            where the type is BOOKMARK or ERROR, decode_marker or decode_status
 
 Environments of containers are looked at once while a pod is decoded, and dropped: only VARIABLES are kept, none of them
 a secret, and only where no annotation says whose job it is.
@@ -231,6 +231,12 @@ class WatchedEvent(msgspec.Struct, gc=False):
     object: PodEvent
 
 
+class Marker(msgspec.Struct, gc=False):
+    """What a bookmark's object holds: the version that the watch has reached."""
+
+    metadata: Metadata
+
+
 class Status(msgspec.Struct, gc=False):
     """What the API server says in place of an object: 410 is `Expired`."""
 
@@ -249,6 +255,7 @@ decode_event = msgspec.json.Decoder(PodEvent).decode
 decode_watched_pod = msgspec.json.Decoder(WatchedPod).decode
 decode_watched_event = msgspec.json.Decoder(WatchedEvent).decode
 decode_watch = msgspec.json.Decoder(WatchLine).decode
+decode_marker = msgspec.json.Decoder(Marker).decode
 decode_status = msgspec.json.Decoder(Status).decode
 
 

@@ -107,7 +107,9 @@ def of(store: Store, *, first: date | None = None, last: date | None = None) -> 
     needed = [*(f"{name}_known" for name in MOMENTS), "created_at", "gitlab_host", "job_id", "sources", "ended"]
     needed += ["false_green", "spot", "ecs_type", "billing_start_source"]
     # Of a job whose pod turned up after all, only that pod counts.
-    pods = store.scan(needed, first=first, last=last).filter(f"billing_start_source IS DISTINCT FROM {_quoted(TURNED_UP)}")
+    pods = store.scan(needed, first=first, last=last).filter(
+        f"billing_start_source IS DISTINCT FROM {_quoted(TURNED_UP)}"
+    )
     counts = {
         "pods": "count(*)",
         "jobs": "count(DISTINCT (gitlab_host, job_id)) FILTER (job_id IS NOT NULL)",

@@ -126,6 +126,10 @@ class ObjectStream(Generic[Object, Page]):
         try:
             seen = self._decode_line(line)
         except msgspec.ValidationError:
+            # What a bookmark holds is no whole object: `containers` of its pod is null.
+            told = api_objects.decode_watch(line)
+            if told.type == BOOKMARK:
+                return Change(BOOKMARK, None, api_objects.decode_marker(told.object).metadata.resource_version)
             _raise_if_error(line)
             raise
         verb, found = seen.type, seen.object

@@ -207,8 +207,11 @@ def changes(*lines: bytes) -> list[pod_stream.Change[Pod]]:
 
 
 def test_a_bookmark_moves_the_place_and_tells_of_no_pod() -> None:
-    """The API server's bookmark holds nothing but the version that the watch has reached."""
-    (seen,) = changes(b'{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"77"},"spec":{}}}')
+    """The API server's bookmark holds nothing but the version that the watch has reached, and null where containers would be."""
+    (seen,) = changes(
+        b'{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"77",'
+        b'"creationTimestamp":null},"spec":{"containers":null},"status":{}}}'
+    )
     assert (seen.verb, seen.object, seen.resource_version) == ("BOOKMARK", None, "77")
 
 
