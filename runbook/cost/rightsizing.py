@@ -252,6 +252,12 @@ def _notes(found: Runs, table: pd.DataFrame, rule: Rule, scope: Scope) -> Iterat
         en="Peaks are samples: a shorter peak between two samples is not seen. Less CPU makes a run slower, and longer runs cost more: not counted.",
         zh="峰值来自采样，两次采样之间更短的峰值看不到。CPU 变少会使运行变慢、变贵，未计入。",
     )
+    few, measured = int(found.sizes["few_samples"].sum()), int(table["measured"].sum())
+    if few:
+        yield scope.text(
+            en=f"{few:,} of {scope.counted(measured, 'measured runs')} rest on fewer than {runs.FEW_SAMPLES} samples: too short, or seldom looked at.",
+            zh=f"{measured:,} 次有用量数据的运行中，{few:,} 次的采样少于 {runs.FEW_SAMPLES} 个。",
+        )
     left = {name: int(found.left_out[name]) for name in ("without_job", "never_ran", "cut_short")}
     if any(left.values()):
         yield scope.text(

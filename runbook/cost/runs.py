@@ -34,6 +34,8 @@ SIZE = (
     "region", "compute_category", "is_spot", "ecs_type", "requested_vcpu", "requested_memory_gib", "billed_vcpu",
     "billed_memory_gib", "build_vcpu", "build_memory_gib", "asked_by",
 )  # fmt: skip
+FEW_SAMPLES = 4
+"""Samples below which a run's real peak may well lie between two of them."""
 CUT_SHORT = (End.RECLAIMED.value, End.LOST.value, End.EVICTED.value, End.LIVE.value)
 """Ends of pods that tell of no whole run."""
 
@@ -42,7 +44,7 @@ CUT_SHORT = (End.RECLAIMED.value, End.LOST.value, End.EVICTED.value, End.LIVE.va
 class Runs:
     """Counts by job, each a table with the columns JOB and `runs`.
 
-    `sizes`: also SIZE and `image`, with `measured`, `out_of_memory`, `cost`, `cost_squared`, `seconds`, `unpriced`, `first_at`
+    `sizes`: also SIZE and `image`, with `measured`, `out_of_memory`, `few_samples`, `cost`, `cost_squared`, `seconds`, `unpriced`, `first_at`
     and `last_at`. `memory`: `late` (in the second half of the window) and `steps`. `vcpu`: `steps`. `durations`: `late` and
     `seconds`, of whole seconds from the first container's start to the end. `left_out` counts pods that are no runs, by why.
     """
@@ -178,6 +180,9 @@ def _sizes(runs: nw.LazyFrame[Any]) -> pd.DataFrame:
             nw.len().alias("runs"),
             count(nw.col("is_measured")).alias("measured"),
             count(nw.col("died")).alias("out_of_memory"),
+            count(nw.col("is_measured") & ~nw.col("died") & (nw.col("used_samples") < FEW_SAMPLES)).alias(
+                "few_samples"
+            ),
             cost.fill_null(0.0).sum().alias("cost"),
             (cost * cost).fill_null(0.0).sum().alias("cost_squared"),
             nw.col("seconds").fill_null(0.0).sum().alias("seconds"),

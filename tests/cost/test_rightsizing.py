@@ -132,6 +132,13 @@ def test_runs_that_were_cut_short_tell_nothing() -> None:
     assert any("20 that were taken away" in note for note in answer.notes)
 
 
+def test_thin_measures_are_said_to_be_thin() -> None:
+    """Runs that rest on fewer than four samples are counted in a note: their peaks may have been higher."""
+    answer = advice(*runs(30), *(run(number, used_samples=2) for number in range(30, 40)))
+    assert any(note.startswith("10 of 40 measured runs rest on fewer than 4 samples") for note in answer.notes)
+    assert not any("fewer than" in note for note in advice(*runs()).notes)
+
+
 def test_the_first_half_is_tested_on_the_second() -> None:
     """The rung that the first half alone would choose is met by the runs of the second half, two of which it would have killed."""
     late = [run(number, used_memory_peak_gib=4.5) for number in (90, 91)]
