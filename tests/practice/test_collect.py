@@ -11,15 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from runbook.clients import connect
+from runbook.clients.kubernetes import Cluster
 from runbook.clients.storage import DiskFolder
 from runbook.eci.billing_window import Known
 from runbook.history import pod_stream
-from runbook.history.pod_stream import Expired
+from runbook.history.pod_stream import ADDED, BOOKMARK, Expired
 from runbook.history.record import PodRecord
 from runbook.history.store import Store
 from runbook.history.watch import Collector, Place, Progress, judge
@@ -252,6 +254,27 @@ def test_a_place_that_the_api_server_forgot_means_a_list(
     assert second.end().bounded == 1
     known = {name: records(store, name)[0].deleted_known for name in ("gone-meanwhile", "came-meanwhile")}
     assert known == {"gone-meanwhile": Known.BOUNDED, "came-meanwhile": Known.OBSERVED}
+
+
+class AtOnce:
+    """The API server, asked for a bookmark right after what is there: otherwise the first one comes after a minute."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def request(self, method: str, path: str, query: dict[str, str], **more: Any) -> Any:
+        first = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "resourceVersion": ""}
+        return self._cluster.request(method, path, query | first, **more)
+
+
+def test_a_real_bookmark_is_read(practice: PracticeCluster, settings: Settings, namespace: str) -> None:
+    """A bookmark as the API server really writes it moves the place on and tells of no pod."""
+    make(practice, "quiet")
+    server: Any = AtOnce(connect.kubernetes(settings))
+    told = list(pod_stream.pods(server, namespace).changes("", seconds=2))
+    remove(practice, "quiet")
+    assert [change.verb for change in told] == [ADDED, BOOKMARK]
+    assert told[1].object is None and int(told[1].resource_version) > 0
 
 
 def test_a_store_in_trouble_is_tried_again(practice: PracticeCluster, store: Store, run: Start, tmp_path: Path) -> None:
