@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from runbook.eci import billing_window
 from runbook.eci.billing_window import Known as Known
 from runbook.eci.endings import RULES
 from runbook.eci.endings import End as End
@@ -486,7 +487,7 @@ def merged(older: PodRecord, newer: PodRecord) -> PodRecord:
     values = msgspec.structs.asdict(older)
     values |= {name: value for name, value in msgspec.structs.asdict(newer).items() if value not in (None, ())}
     for moment in MOMENTS:
-        if getattr(older, f"{moment}_at") and _CERTAINTY[_known(older, moment)] >= _CERTAINTY[_known(newer, moment)]:
+        if getattr(older, f"{moment}_at") and _sureness(older, moment) >= _sureness(newer, moment):
             values |= {name: getattr(older, name) for name in _moment_columns(moment)}
     if list(JobKnown).index(older.job_known) < list(JobKnown).index(newer.job_known):
         values["job_known"] = older.job_known
@@ -506,11 +507,18 @@ MOMENTS = ("created", "scheduled", "billing_start", "pulled", "running", "finish
 """The moments of a pod's life in their order: `<name>_at`, `<name>_known`."""
 
 _CERTAINTY = {Known.UNKNOWN: 0, Known.NEVER: 0, Known.BOUNDED: 1, Known.OBSERVED: 2, Known.BILLED: 3}
+_SOURCES = [source for source, _, _ in (*billing_window.START, *billing_window.END)]
 _SUREST = (*(end for end, _ in RULES), End.UNKNOWN, End.LIVE)
 
 
 def _known(record: PodRecord, moment: str) -> Known:
     return Known(getattr(record, f"{moment}_known"))
+
+
+def _sureness(record: PodRecord, moment: str) -> tuple[int, int]:
+    """How well a moment is known; of two that are known alike, the one from the surer source."""
+    source = getattr(record, f"{moment}_source", None)
+    return _CERTAINTY[_known(record, moment)], -(_SOURCES.index(source) if source in _SOURCES else len(_SOURCES))
 
 
 def _moment_columns(moment: str) -> list[str]:

@@ -117,6 +117,17 @@ def test_a_moment_never_becomes_less_certain() -> None:
         )
 
 
+def test_of_two_observed_moments_the_surer_source_holds() -> None:
+    """StopCharge ends a charge, whatever the containers said before it was told, and whatever is left to see after its event is forgotten."""
+    told = seen(finished_at=NOW, finished_known=Known.OBSERVED, finished_source="event StopCharge")
+    ended = seen(
+        finished_at=NOW - timedelta(seconds=2), finished_known=Known.OBSERVED, finished_source="containers' finishedAt"
+    )
+    for older, newer in ((told, ended), (ended, told)):
+        merged = record.merged(older, newer)
+        assert (merged.finished_at, merged.finished_source) == (NOW, "event StopCharge")
+
+
 def test_the_surer_end_is_kept() -> None:
     """A pod that was seen to fail is not merely deleted; one that was reclaimed did not merely fail."""
     for older, newer, held in (
