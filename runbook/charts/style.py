@@ -380,16 +380,29 @@ def _lay_out(made: Figure) -> None:
 
 def wrap(text: str, points: float, size: float, *, bold: bool = False) -> str:
     """The text in lines that are at most so many points wide; Chinese breaks anywhere, other text at spaces."""
-    return _wrap(text, points, lambda line: width_of(line, size, bold=bold))
+    surely = points / (size * _WIDEST)
+    return _wrap(text, points, lambda line: 0.0 if len(line) <= surely else width_of(line, size, bold=bold))
+
+
+_WIDEST = 1.2
+"""No letter is wider than this multiple of its size: so many letters fit, and need not be measured."""
 
 
 @functools.lru_cache(maxsize=4096)
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """How wide a text is, in points."""
-    canvas = FigureCanvasAgg(Figure(dpi=72))
+    canvas = _ruler()
     written = canvas.figure.text(0, 0, fonts.drawable(text), fontsize=size, fontweight="bold" if bold else "normal")
     _typeset(written)
-    return float(written.get_window_extent(canvas.get_renderer()).width)  # type: ignore[no-untyped-call]
+    width = float(written.get_window_extent(canvas.get_renderer()).width)  # type: ignore[no-untyped-call]
+    written.remove()
+    return width
+
+
+@functools.cache
+def _ruler() -> FigureCanvasAgg:
+    """The one canvas that texts are measured on: making it takes longer than measuring."""
+    return FigureCanvasAgg(Figure(figsize=(1, 1), dpi=72))
 
 
 def _wrap(text: str, points: float, width: Callable[[str], float]) -> str:
