@@ -324,6 +324,16 @@ def test_killed_at_random_moments() -> None:
     assert "none lost, none twice" in kill_store.soak(8, seed=4)
 
 
+def test_what_befalls_a_disk() -> None:
+    """The short form of the soak: each accident of a disk once ends in an error that names it and in a store that goes on."""
+    argv = [sys.executable, "-m", "soak.store_accidents", "1", "4"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    if ended.returncode and ("unshare" in ended.stderr or "mount:" in ended.stderr):
+        pytest.skip(f"no mount namespace on this machine: {ended.stderr.strip()}")
+    assert not ended.returncode, ended.stderr
+    assert "none lost, none twice, no silent gap" in ended.stdout
+
+
 def test_places_of_a_card(tmp_path: Path) -> None:
     """A card names a path or a file URL; anything else that is no object store is refused with what is allowed."""
     assert open_folder(PodHistory(url=str(tmp_path))).root == str(tmp_path)
