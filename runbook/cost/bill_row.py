@@ -63,7 +63,8 @@ _SECONDS = {
 
 
 class BillRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One row of a bill. Amounts are before tax unless `with_tax`; None is unknown.
+    """One row of a bill. Amounts are before tax unless `with_tax`, with at most DIGITS digits after the point;
+    None is unknown.
 
     `month` is its first day; `day` is None on monthly bills. `list_amount` is before any discount, `pretax_amount` what is to be
     paid, `after_discount` what is left before coupons. `item` is one of ITEMS, or None where a row adds several up.
