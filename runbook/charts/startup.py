@@ -140,10 +140,9 @@ def image_caches(answer: Answer) -> Figure:
     scope = answer.scope
     rows = [*_images(answer.table, scope), *_balance(answer, scope)]
     figure, axes = style.figure(answer, height=style.height_of(len(rows)))
-    amounts = [amount for _, amount, _, _ in rows]
-    looks = [colours.BAD if amount < 0 else colours.GOOD for amount in amounts]
     totals = len(answer.parts["balance"])
-    for at, (amount, colour) in enumerate(zip(amounts, looks, strict=True)):
+    for at, (_, amount, _, _) in enumerate(rows):
+        colour = colours.BAD if amount < 0 else colours.GOOD
         axes.barh(at, amount, height=0.72, color=colour, alpha=1 if at >= len(rows) - totals else 0.55)
     style.rows(axes, [name for name, *_ in rows])
     style.money_axis(axes, "x", scope, scope.text(en="saved (+) and paid (−)", zh="节省（+）与支出（−）"))
@@ -163,16 +162,15 @@ def image_caches(answer: Answer) -> Figure:
 
 
 Row = tuple[str, float, float, str]
-"""Name, amount, half of its interval, and what stands at the end of its bar."""
+"""Name, amount (0 where it is not known), half of its interval, and what stands at the end of its bar."""
 
 
 def _images(table: pd.DataFrame, scope: Scope) -> list[Row]:
     def row(name: str, one: pd.DataFrame) -> Row:
         starts = int(one["cached"].sum())
-        saved = float(one["saved"].sum())
-        spread = math.sqrt(float((((one["saved_high"] - one["saved_low"]) / 2) ** 2).sum()))
         each = float(one["seconds_saved"].sum()) / starts
-        return name, saved, spread, scope.text(
+        saved = float(one["saved"].sum(min_count=1))
+        return name, np.nan_to_num(saved), _spread(one), scope.text(
             en=f"{scope.money(saved)}: {starts:,} starts, {each:.0f} s each",
             zh=f"{scope.money(saved)}：{starts:,} 次启动，每次 {each:.0f} 秒",
         )  # fmt: skip
@@ -185,20 +183,19 @@ def _images(table: pd.DataFrame, scope: Scope) -> list[Row]:
     return rows
 
 
+def _spread(table: pd.DataFrame) -> float:
+    """Half of the interval of all these savings together."""
+    return math.sqrt(float((((table["saved_high"] - table["saved_low"]) / 2) ** 2).sum()))
+
+
 def _balance(answer: Answer, scope: Scope) -> list[Row]:
     names = {
         "saved": ("all images", "全部镜像"),
         "image caches": ("the caches cost", "缓存费用"),
         "net": ("net", "净额"),
     }
-    lines = dict(zip(answer.parts["balance"]["line"], answer.parts["balance"]["cost"], strict=True))
-    spread = math.sqrt(float((((answer.table["saved_high"] - answer.table["saved_low"]) / 2) ** 2).sum()))
-    return [
-        (
-            scope.text(en=names[line][0], zh=names[line][1]),
-            cost,
-            spread if line != "image caches" else 0.0,
-            scope.money(cost),
-        )
-        for line, cost in lines.items()
-    ]
+    rows = []
+    for line, cost in answer.parts["balance"].itertuples(index=False, name=None):
+        spread = 0.0 if line == "image caches" or math.isnan(cost) else _spread(answer.table)
+        rows.append((scope.text(en=names[line][0], zh=names[line][1]), np.nan_to_num(cost), spread, scope.money(cost)))
+    return rows

@@ -93,25 +93,23 @@ def image_caches(pods: nw.LazyFrame[Any], scope: Scope, others: Sequence[OtherCo
 
     A pod with a cache is held against the mean pull of the same image without one (of all images, where that was seen fewer than
     `FEWEST` times), and a second is worth what the pod cost a second. `table`, a row an image: `image`, `cached` and `uncached`
-    pods, `cached_seconds`, `uncached_seconds` (means of the pull), `seconds_saved`, `saved`, and the 95 % interval `saved_low` to
-    `saved_high` that the scatter of the pulls without a cache leaves. `parts["balance"]`: `line`, `cost`. `others` are the card's
-    costs; those of the service `image-cache` count.
+    pods, `unpriced` ones among the cached, `cached_seconds`, `uncached_seconds` (means of the pull), `seconds_saved`, `saved` (null
+    where no pod's cost is known), and the 95 % interval `saved_low` to `saved_high` that the scatter of the pulls without a cache
+    leaves. `others` are the card's costs; those of the service `image-cache` count. `parts["balance"]`: `line`, `cost`, null where
+    the card has none of them.
     """
     images = _per_image(pods)
     table = _saved(images)
-    lines = other_costs.lines(others, scope.first, scope.last)
-    paid = float(lines.loc[lines["service"] == "image-cache", "cost"].sum())
-    total = table[["cached", "seconds_saved", "saved"]].sum()
-    spread = math.sqrt(float((((table["saved_high"] - table["saved_low"]) / 2) ** 2).sum()))
-    saved = float(total["saved"])
+    paid = _paid(others, scope)
+    saved = float(table["saved"].sum(min_count=1))
     return Answer(
         "startup-image-caches",
         scope.text(en="Do image caches pay?", zh="镜像缓存划算吗？"),
-        _said_of_caches(int(total["cached"]), float(total["seconds_saved"]), saved, spread, paid, scope),
+        _said_of_caches(table, saved, paid, scope),
         table,
         scope,
         int(images["cached"].sum() + images["uncached"].sum()),
-        notes=_notes_on_caches(images, paid, scope),
+        notes=_notes_on_caches(images, scope),
         parts={"balance": _balance(saved, paid)},
     )
 
@@ -238,59 +236,68 @@ def _per_image(pods: nw.LazyFrame[Any]) -> pd.DataFrame:
 
 
 def _saved(images: pd.DataFrame) -> pd.DataFrame:
-    """What each image's caches saved, the most first; images without a pull to compare with, and without a cache, save nothing."""
+    """What each image's caches saved, the most first; only images that were pulled with a cache and have a pull to compare with."""
     seen = images["uncached"] >= FEWEST
-    own = images["uncached"].where(seen)
     everywhere = images[["uncached", "uncached_pull", "uncached_square"]].sum()
-    n = own.fillna(everywhere["uncached"])
+    n = images["uncached"].where(seen, everywhere["uncached"]).replace(0, math.nan)
     total = images["uncached_pull"].where(seen, everywhere["uncached_pull"])
     square = images["uncached_square"].where(seen, everywhere["uncached_square"])
-    n = n.where(n > 0)
     mean = total / n
     error = ((((square - n * mean**2) / (n - 1).where(n > 1)).clip(lower=0) / n) ** 0.5).fillna(0.0)
-    table = images[["image", "cached", "uncached"]].copy()
+    table = images[["image", "cached", "uncached", "unpriced"]].copy()
     table["cached_seconds"] = images["cached_pull"] / images["cached"].where(images["cached"] > 0)
     table["uncached_seconds"] = mean
-    table["seconds_saved"] = (images["cached"] * mean - images["cached_pull"]).fillna(0.0)
-    table["saved"] = (images["cached_rate"] * mean - images["cached_cost"]).fillna(0.0)
+    table["seconds_saved"] = images["cached"] * mean - images["cached_pull"]
+    priced = images["cached"] > images["unpriced"]
+    table["saved"] = (images["cached_rate"] * mean - images["cached_cost"]).where(priced)
     for side, sign in (("saved_low", -1), ("saved_high", 1)):
         table[side] = table["saved"] + sign * 1.96 * error * images["cached_rate"]
-    table = table[(table["cached"] > 0) & table["uncached_seconds"].notna()]
+    table = table[(table["cached"] > 0) & mean.notna()]
     return table.sort_values(["saved", "image"], ascending=[False, True], ignore_index=True)
 
 
-def _balance(saved: float, paid: float) -> pd.DataFrame:
+def _paid(others: Sequence[OtherCost], scope: Scope) -> float | None:
+    """What the card says that image caches cost on these days; None where it says nothing of them."""
+    caches = [one for one in others if one.service == "image-cache"]
+    return float(other_costs.lines(caches, scope.first, scope.last)["cost"].sum()) if caches else None
+
+
+def _balance(saved: float, paid: float | None) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame({"line": ["saved", "image caches", "net"], "cost": [saved, -paid, saved - paid]})
+    cost = math.nan if paid is None else paid
+    return pd.DataFrame({"line": ["saved", "image caches", "net"], "cost": [saved, -cost, saved - cost]})
 
 
-def _said_of_caches(cached: int, seconds: float, saved: float, spread: float, paid: float, scope: Scope) -> str:
-    if not cached:
-        cost = scope.money(paid)
+def _said_of_caches(table: pd.DataFrame, saved: float, paid: float | None, scope: Scope) -> str:
+    cost = scope.money(paid)
+    if table.empty:
         return scope.text(
             en="No pod of this window used an image cache that a pull without one could be compared with"
             + (f"; the caches cost {cost}." if paid else "."),
             zh="该时段内没有可与无缓存拉取相比较的镜像缓存使用记录" + (f"；缓存费用为 {cost}。" if paid else "。"),
         )
+    starts, waiting = int(table["cached"].sum()), duration(float(table["seconds_saved"].sum()))
+    spread = math.sqrt(float((((table["saved_high"] - table["saved_low"]) / 2) ** 2).sum()))
     interval = f"{scope.money(saved - spread)} – {scope.money(saved + spread)}"
+    money = scope.money(saved) if math.isnan(saved) else f"{scope.money(saved)} ({interval})"
     text = scope.text(
-        en=f"Image caches saved {scope.money(saved)} ({interval}) and {duration(seconds)} of waiting in {cached:,} starts",
-        zh=f"镜像缓存在 {cached:,} 次启动中节省 {scope.money(saved)}（{interval}）和 {duration(seconds)} 等待时间",
+        en=f"Image caches saved {waiting} of waiting in {starts:,} starts, and in money {money}",
+        zh=f"镜像缓存在 {starts:,} 次启动中节省 {waiting} 等待时间，金额 {money}",
     )
-    if not paid:
-        return text + scope.text(en="; the card names no price of theirs.", zh="；配置卡未填写其费用。")
-    even = math.ceil(cached * paid / saved) if saved > 0 else None
-    end = scope.text(
-        en=f", and cost {scope.money(paid)}: {scope.money(saved - paid)} net",
-        zh=f"，费用为 {scope.money(paid)}：净额 {scope.money(saved - paid)}",
+    if paid is None:
+        return text + scope.text(en="; the card does not say what they cost.", zh="；配置卡未填写其费用。")
+    text += scope.text(
+        en=f"; they cost {cost}: {scope.money(saved - paid)} net",
+        zh=f"；费用为 {cost}：净额 {scope.money(saved - paid)}",
     )
-    if even is None:
-        return text + end + scope.text(en="; they save nothing.", zh="；没有节省。")
-    return text + end + scope.text(en=f"; they pay from {even:,} starts on.", zh=f"；达到 {even:,} 次启动即可回本。")
+    if not saved > 0:
+        return text + scope.text(en=".", zh="。")
+    even = math.ceil(round((starts - int(table["unpriced"].sum())) * paid / saved, 6))
+    return text + scope.text(en=f". They pay from {even:,} starts on.", zh=f"。达到 {even:,} 次启动即可回本。")
 
 
-def _notes_on_caches(images: pd.DataFrame, paid: float, scope: Scope) -> tuple[str, ...]:
+def _notes_on_caches(images: pd.DataFrame, scope: Scope) -> tuple[str, ...]:
     notes = [
         scope.text(
             en="Assumed: without its cache a pod would have pulled as long as others did; what waiting costs people is not in it.",

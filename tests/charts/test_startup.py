@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from runbook.answer import Answer
 from runbook.charts import startup as draw
 from runbook.charts import style
+from runbook.cost import startup
 from tests.cost.priced_pods import SCOPE, frame, pod
 from tests.cost.questions import answered
 from tests.cost.varied_pods import varied
@@ -64,6 +65,15 @@ def test_caches_balance() -> None:
     assert widths[:-3] == pytest.approx(answer.table["saved"].tolist())
     assert widths[-3:] == pytest.approx(answer.parts["balance"]["cost"].tolist())
     assert widths[-2] < 0
+
+
+def test_an_unknown_amount_is_no_zero() -> None:
+    """Where nobody knows what the caches cost, or a pod cost, there is no bar, and the row says that it is not known."""
+    pods = [pod(number, pulled_at=None, pull_seconds=40.0, image_cache_hit=False) for number in range(6)]
+    cached = pod(9, effective_cost=None, pulled_at=None, pull_seconds=4.0)
+    (axes,) = draw.image_caches(startup.image_caches(frame(*pods, cached), SCOPE, [])).axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["unknown: 1 starts, 36 s each", "unknown", "unknown", "unknown"]
 
 
 def test_many_images_are_the_first_and_the_rest() -> None:
