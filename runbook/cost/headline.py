@@ -327,8 +327,9 @@ def _sentence(now: _Days, then: _Days, limit: float | None) -> str:
         en.append(f"{100 * spend / limit:.0f} % of the budget")
         zh.append(f"为预算的 {100 * spend / limit:.0f} %")
     if now.per_pipeline is not None:
-        count = f"{now.sum('succeeded'):,.0f} pipeline{'' if now.sum('succeeded') == 1 else 's'}"
-        en.append(f"{scope.money(now.per_pipeline)} for each of {count} that succeeded")
+        count = now.sum("succeeded")
+        whose = "the one pipeline" if count == 1 else f"each of {count:,.0f} pipelines"
+        en.append(f"{scope.money(now.per_pipeline)} for {whose} that succeeded")
         zh.append(f"{now.sum('succeeded'):,.0f} 条成功流水线平均每条 {scope.money(now.per_pipeline)}")
     return scope.text(en=", ".join(en) + ".", zh="，".join(zh) + "。")
 

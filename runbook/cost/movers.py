@@ -299,9 +299,12 @@ def _who_sentence(scope: Scope, named: pd.DataFrame, total: float) -> str:
     top, count = named.iloc[0], int((named["cost"].cumsum() < 0.8 * total).sum()) + 1
     moved = named.iloc[int(named["change"].abs().argmax())]
     count = min(count, len(named))
-    return scope.text(
-        en=f"{top['project']} costs most, {scope.money(top['cost'])} ({100 * top['share']:.0f} %); {count} of {len(named)} "
-        f"projects make up 80 % of the pods' cost; {moved['project']} moved most ({_signed(scope, moved['change'])}).",
-        zh=f"{top['project']} 成本最高：{scope.money(top['cost'])}（{100 * top['share']:.0f} %）；{len(named)} 个项目中 {count} 个占 80 %；"
-        f"{moved['project']} 变化最大（{_signed(scope, moved['change'])}）。",
-    )
+    en = [f"{top['project']} costs most, {scope.money(top['cost'])} ({100 * top['share']:.0f} %)"]
+    zh = [f"{top['project']} 成本最高：{scope.money(top['cost'])}（{100 * top['share']:.0f} %）"]
+    if len(named) > 1:
+        en.append(f"{count} of {len(named)} projects make up 80 % of the pods' cost")
+        zh.append(f"{len(named)} 个项目中 {count} 个占 80 %")
+    if named["before"].any():
+        en.append(f"{moved['project']} moved most ({_signed(scope, moved['change'])})")
+        zh.append(f"{moved['project']} 变化最大（{_signed(scope, moved['change'])}）")
+    return scope.text(en="; ".join(en) + ".", zh="；".join(zh) + "。")
