@@ -176,14 +176,14 @@ def history_of_a_day(
     `pods` plays only so many.
     """
     from runbook.clients import connect
-    from runbook.history import from_gitlab, imports, overview, store
+    from runbook.history import gitlab_jobs, imports, overview, store
     from runbook.settings import Settings
     from sandbox.traffic.play import play
     from sandbox.traffic.team import TEAM
 
     print(f"\n{HISTORY.name}: {HISTORY.shows}")
     settings = Settings.load(card)
-    (runner,) = from_gitlab.runners_of(connect.gitlab(settings), settings)
+    (runner,) = gitlab_jobs.runners_of(connect.gitlab(settings), settings)
     # The first run only finds its place in the watch: from there on each run is told what happened before it.
     rows = [_collect(card, executed, 0, FIRST_RUN_MINUTES)]
     with ThreadPoolExecutor(1) as stage:

@@ -25,7 +25,7 @@ import yaml
 
 from runbook.clients import connect
 from runbook.history import imports
-from runbook.history.from_gitlab import is_stand_in
+from runbook.history.job_records import is_stand_in
 from runbook.history.record import Known, PodRecord, from_table
 from runbook.history.store import Store, open_store
 from runbook.settings import Settings

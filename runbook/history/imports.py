@@ -18,6 +18,8 @@ from runbook import moments
 from runbook.errors import SettingsError
 from runbook.history import from_eci, from_files, from_gitlab
 from runbook.history.from_files import Columns
+from runbook.history.gitlab_jobs import LOOKBACK, pods_named_by_traces, read_jobs, runners_of
+from runbook.history.job_records import is_stand_in
 from runbook.history.record import PodRecord, differs, from_table, identity, precedence
 from runbook.report import Report
 from runbook.settings import Settings
@@ -117,16 +119,16 @@ def gitlab_jobs(
 
     `with_traces` also asks for the trace of each job that no pod names. Raises GitLabError.
     """
-    ours = tuple(runners) or from_gitlab.runners_of(client, settings)
+    ours = tuple(runners) or runners_of(client, settings)
     # A token of a project's maintainer may not list a runner's jobs: where projects are named, they are all that is asked.
     asked = () if (projects or groups) and not runners else ours
-    jobs = from_gitlab.read_jobs(client, since=since, runners=asked, projects=projects, groups=groups)
-    held = from_table(store.table(first=(since - from_gitlab.LOOKBACK).date()))
+    jobs = read_jobs(client, since=since, runners=asked, projects=projects, groups=groups)
+    held = from_table(store.table(first=(since - LOOKBACK).date()))
     named = {}
     if with_traces:
-        known = {(one.gitlab_host, one.job_id) for one in held if not from_gitlab.is_stand_in(one)}
+        known = {(one.gitlab_host, one.job_id) for one in held if not is_stand_in(one)}
         ran = [job for job in jobs if job.key not in known and job.started_at and job.runner_id in ours]
-        named = from_gitlab.pods_named_by_traces(client, ran)
+        named = pods_named_by_traces(client, ran)
     matched = from_gitlab.match(
         held,
         jobs,

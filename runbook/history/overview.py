@@ -13,7 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from runbook import html
-from runbook.history.from_gitlab import TURNED_UP
+from runbook.history.job_records import TURNED_UP
 from runbook.history.record import MOMENTS, Known, Source
 
 if TYPE_CHECKING:

@@ -1,73 +1,23 @@
-"""The nouns of notebook 40: the mark by which a runner is known again, the runner, its stored token. Pure.
+"""The nouns of notebook 40: the runner, which is known again by its mark (`runbook.runner.runner_mark`), its stored token. Pure.
 
-    runbook: cluster=practice
-    runbook: cluster=practice proved=2026-11-24T15:04:05Z
-
-is a line in a runner's maintenance note. Without `proved=` the runner has the smoke tag only and takes no untagged
-jobs; `attributes` is the one place that says so.
+Without `proved=` in its mark the runner has the smoke tag only and takes no untagged jobs; `attributes` is the one place
+that says so.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from runbook import html
-from runbook.errors import PlanError
 from runbook.report import Unknown, text_pairs
+from runbook.runner.runner_mark import Mark
 from runbook.settings import Settings
-
-NOTE_LIMIT = 1024
-"""Characters that GitLab keeps in a maintenance note."""
 
 TYPES = {"instance": "instance_type", "group": "group_type", "project": "project_type"}
 """The card's word for who may use a runner, and the API's."""
-
-
-# -- the mark -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Mark:
-    """The line in a maintenance note by which a runner is ours: the card's name, and what proved it.
-
-    `proved` is a word without spaces (a moment, a pipeline's address), or empty until notebook 80 is green.
-    """
-
-    cluster: str
-    proved: str = ""
-
-    @classmethod
-    def read(cls, note: str | None) -> Mark | None:
-        """The mark in a maintenance note, or None."""
-        found = _MARK.search(note or "")
-        return cls(found["cluster"], found["proved"] or "") if found else None
-
-    def written_into(self, note: str | None) -> str:
-        """The note with this mark in place of the old one, or below what people wrote. Raises PlanError if too long."""
-        text = note or ""
-        if _MARK.search(text):
-            text = _MARK.sub(lambda _: str(self), text, count=1)
-        else:
-            text = f"{text.rstrip()}\n{self}" if text.strip() else str(self)
-        if len(text) > NOTE_LIMIT:
-            raise PlanError(
-                "The runner's maintenance note is too long to take the mark by which it is known again.",
-                value=f"{len(text)} characters",
-                allowed=f"{NOTE_LIMIT} characters with the line: {self}",
-                remedy="Shorten the note in GitLab.",
-                page="#runner-mark",
-            )
-        return text
-
-    def __str__(self) -> str:
-        return f"runbook: cluster={self.cluster}" + (f" proved={self.proved}" if self.proved else "")
-
-
-_MARK = re.compile(r"^runbook: cluster=(?P<cluster>\S+)(?: proved=(?P<proved>\S+))?[^\S\n]*$", re.MULTILINE)
 
 
 def attributes(settings: Settings, *, proved: bool) -> dict[str, Any]:

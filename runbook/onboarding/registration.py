@@ -17,7 +17,6 @@ from runbook.errors import GitLabError, GitLabForbidden, GitLabNotFound, Runbook
 from runbook.onboarding import registration_stops as stops
 from runbook.onboarding.registered_runner import (
     TYPES,
-    Mark,
     RegisteredRunner,
     RegistrationFacts,
     StoredToken,
@@ -27,6 +26,7 @@ from runbook.onboarding.registered_runner import (
 )
 from runbook.plan import Action, Change, Plan, yaml_diff
 from runbook.report import Check, Report, Unknown
+from runbook.runner.runner_mark import Mark
 from runbook.settings import Settings
 
 __all__ = [

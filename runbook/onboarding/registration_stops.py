@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from runbook.onboarding.registered_runner import (
     TYPES,
-    Mark,
     RegisteredRunner,
     RegistrationFacts,
     TokenState,
@@ -15,6 +14,7 @@ from runbook.onboarding.registered_runner import (
 )
 from runbook.plan import Action, Change
 from runbook.report import Check, Unknown
+from runbook.runner.runner_mark import Mark
 from runbook.settings import Settings
 
 

@@ -9,17 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from runbook.history.from_gitlab import (
-    CLEANUP,
-    HOW_MEANING,
-    TURNED_UP,
-    How,
-    Job,
-    Matched,
-    host_of,
-    match,
-    without_stand_ins,
-)
+from runbook.history.from_gitlab import Matched, match
+from runbook.history.gitlab_jobs import Job, host_of
+from runbook.history.job_join import CLEANUP, HOW_MEANING, How
+from runbook.history.job_records import TURNED_UP, without_stand_ins
 from runbook.history.record import End, JobKnown, Known, PodRecord, Source, from_table, to_table
 from runbook.report import Status
 

@@ -16,8 +16,9 @@ import yaml
 
 from runbook.clients.gitlab import GitLabClient
 from runbook.errors import GitLabForbidden
-from runbook.history import from_gitlab, imports
-from runbook.history.from_gitlab import How, Job
+from runbook.history import from_gitlab, gitlab_jobs, imports
+from runbook.history.gitlab_jobs import Job
+from runbook.history.job_join import How
 from runbook.history.record import End, JobKnown, PodRecord
 from runbook.history.store import open_store
 from runbook.settings import ROOT, Settings
@@ -40,7 +41,7 @@ class Worked:
         return GitLabClient(self.gitlab.url, self.gitlab.token(token))
 
     def jobs(self, **scope: Any) -> tuple[Job, ...]:
-        return from_gitlab.read_jobs(self.client(), since=NOW - timedelta(hours=1), **scope)
+        return gitlab_jobs.read_jobs(self.client(), since=NOW - timedelta(hours=1), **scope)
 
 
 def run_one(http: httpx.Client, token: str, number: int) -> None:
@@ -102,7 +103,7 @@ def test_both_lists_together_give_each_job_once(worked: Worked) -> None:
 def test_reading_stops_at_the_jobs_of_long_ago(worked: Worked) -> None:
     """Jobs that ended before `since` are left out, and those made long before it end the reading."""
     later = datetime.now(UTC) + timedelta(days=2)
-    assert from_gitlab.read_jobs(worked.client(), since=later, runners=[worked.runner]) == ()
+    assert gitlab_jobs.read_jobs(worked.client(), since=later, runners=[worked.runner]) == ()
 
 
 def test_pods_are_matched_by_id_by_trace_or_recorded_with_bounds(worked: Worked) -> None:
@@ -117,7 +118,7 @@ def test_pods_are_matched_by_id_by_trace_or_recorded_with_bounds(worked: Worked)
     }
     named = PodRecord(pod_uid="u1", job_id=first.id, gitlab_host=first.host, created_at=first.started_at, **common)
     nameless = PodRecord(pod_uid="u2", pod_name=f"pod-{second.id}", created_at=second.started_at, **common)
-    traces = from_gitlab.pods_named_by_traces(worked.client(), [second])
+    traces = gitlab_jobs.pods_named_by_traces(worked.client(), [second])
     assert traces == {second.key: f"pod-{second.id}"}
     result = from_gitlab.match(
         [named, nameless],
@@ -135,7 +136,7 @@ def test_pods_are_matched_by_id_by_trace_or_recorded_with_bounds(worked: Worked)
 def test_a_token_that_may_not_read_the_runners_jobs_is_told_so(worked: Worked) -> None:
     """A maintainer's token may not list the jobs of an instance runner: the error is a page, not a short history."""
     with pytest.raises(GitLabForbidden):
-        from_gitlab.read_jobs(worked.client("maintainer-read-api"), since=NOW, runners=[worked.runner])
+        gitlab_jobs.read_jobs(worked.client("maintainer-read-api"), since=NOW, runners=[worked.runner])
 
 
 def test_the_command_imports_once(worked: Worked, tmp_path: Path) -> None:
