@@ -28,7 +28,7 @@ from runbook.clients.secrets import SecretStore
 from runbook.clients.storage import Folder, StoredFile
 from runbook.errors import HistoryError
 from runbook.history import segments
-from runbook.history.from_gitlab import STAND_IN
+from runbook.history.job_records import STAND_IN
 from runbook.moments import Clock
 from runbook.settings import Settings
 
