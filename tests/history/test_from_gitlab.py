@@ -13,6 +13,7 @@ from runbook.history.from_gitlab import Matched, match
 from runbook.history.gitlab_jobs import Job, host_of
 from runbook.history.job_join import CLEANUP, HOW_MEANING, How
 from runbook.history.job_records import TURNED_UP, without_stand_ins
+from runbook.history.observation import MISSING, gone
 from runbook.history.record import End, JobKnown, Known, PodRecord, Source, from_table, to_table
 from runbook.report import Status
 
@@ -213,6 +214,44 @@ def test_a_pod_that_outlived_a_job_was_not_its() -> None:
     """A pod that was there long after a job's end is not of that job."""
     long = pod(end=5 + CLEANUP.total_seconds() / 60 + 1)
     assert matched([long], [job(1), job(2, 0, 20)]).records[0].job_id == 2
+
+
+# -- pods that were seen and then found missing
+
+
+def missing(uid: str = "u1", **values: Any) -> PodRecord:
+    """A pod that names its job, was last seen alive, and an hour later was not there."""
+    look: dict[str, Any] = {"final": False, "ended": End.LIVE, "finished_known": Known.NEVER}
+    return gone(exact(uid, end=None, **look | values), observed_at=at(60))
+
+
+def test_the_end_of_a_missing_pod_is_its_jobs() -> None:
+    """Nobody saw it end; GitLab says when its job did, and that is nearer than the look at which it was missing."""
+    before = missing()
+    assert (before.finished_at, before.finished_source) == (at(60), MISSING)
+    (after,) = matched([before], [job()]).records
+    assert (after.finished_at, after.finished_known, after.finished_source) == (
+        at(5),
+        Known.BOUNDED,
+        "GitLab: the job's end",
+    )
+    assert (after.billing_start_at, after.billing_start_known) == (at(0.1), Known.OBSERVED)
+
+
+def test_a_missing_pod_without_an_instance_is_bounded_by_its_job() -> None:
+    """Whether billing had begun nobody saw; its job ran, so it lies between the pod's creation and the job's end."""
+    (after,) = matched([missing(billing_start_at=None, billing_start_known=Known.NEVER)], [job()]).records
+    assert (after.billing_start_at, after.billing_start_known) == (at(0.1), Known.BOUNDED)
+    assert (after.finished_at, after.finished_known) == (at(5), Known.BOUNDED)
+    assert matched([after], [job()]).to_write == ()
+
+
+def test_of_two_pods_of_a_job_none_gets_its_bounds() -> None:
+    """Which part of the job was whose nobody knows: both would be billed for all of it."""
+    kept = missing(billing_start_at=None, billing_start_known=Known.NEVER)
+    result = matched([kept, exact("u2", start=2)], [job()])
+    after = next(one for one in result.records if one.pod_uid == "u1")
+    assert (after.billing_start_known, after.finished_at) == (Known.UNKNOWN, None)
 
 
 # -- jobs that nobody watched

@@ -21,6 +21,7 @@ from runbook.history.gitlab_jobs import Job
 from runbook.history.job_join import How
 from runbook.history.record import End, JobKnown, PodRecord
 from runbook.history.store import open_store
+from runbook.runner.runner_mark import Mark
 from runbook.settings import ROOT, Settings
 from sandbox.gitlab.process import GitLab
 
@@ -131,6 +132,25 @@ def test_pods_are_matched_by_id_by_trace_or_recorded_with_bounds(worked: Worked)
     assert result.report.pods == {How.EXACT: 1, How.TRACE: 1}
     assert [one.job_id for one in result.records if one.job_known is JobKnown.GITLAB] == [job.id for job in rest]
     assert {job.id for job in result.report.missed} == {job.id for job in rest}
+
+
+def test_the_cards_runner_is_known_by_its_mark(worked: Worked) -> None:
+    """A runner whose maintenance note names the card is the card's, whatever its description; without one the description counts."""
+    settings = Settings.load(ROOT / "data" / "clusters" / "practice.yaml")
+    assert gitlab_jobs.runners_of(worked.client(), settings) == (worked.runner,)
+    marked = worked.client("root").api.http_post(
+        "/user/runners",
+        post_data={
+            "runner_type": "instance_type",
+            "tag_list": ["other"],
+            "description": "renamed",
+            "maintenance_note": f"ask Ana\n{Mark(settings.name)}",
+        },
+    )
+    try:
+        assert gitlab_jobs.runners_of(worked.client(), settings) == (marked["id"],)
+    finally:
+        worked.client("root").api.http_delete(f"/runners/{marked['id']}")
 
 
 def test_a_token_that_may_not_read_the_runners_jobs_is_told_so(worked: Worked) -> None:
