@@ -34,7 +34,7 @@ lint: .venv/.complete  ## ruff, type checker, import contract, Go's vet, noteboo
 	@$(BIN)/python -m sandbox vet
 	@$(BIN)/python -m pytest -q tests/notebooks/test_contract.py
 
-bench: .venv/.complete  ## every figure as a ratio of one run (about 15 min); var/bench/results.json
+bench: .venv/.complete  ## every figure as a ratio of one run (about 25 min); var/bench/results.json
 	@$(BIN)/python -m bench
 
 soak: .venv/.complete  ## kill -9 and other accidents, many times

@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,8 @@ class Spark(Engine):
     """A Spark session on a master: `local[2]` or `spark://host:7077`. There is one session a process."""
 
     def __init__(self, master: str) -> None:
+        # Answers leave Spark as Arrow tables; that it cannot make pandas 3 ones yet concerns nobody here.
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         session: Any = _pyspark(master).SparkSession.builder.master(master)
         for name, value in (SPARK_OPTIONS | _local(master)).items():
             session = session.config(name, value)
@@ -136,7 +139,7 @@ def _pyspark(master: str) -> Any:
             "The card asks for Spark, and PySpark is not installed here.",
             where="cost.engine",
             value=master,
-            remedy="pip install 'gitlab-ci-on-eci[spark]'   (about 450 MB), or take `engine: duckdb`.",
+            remedy="pip install -e '.[spark]' in the repository (about 450 MB), or take `engine: duckdb`.",
             page=PAGE,
         ) from None
     home = os.environ.get("JAVA_HOME")
