@@ -66,12 +66,12 @@ def compared(pods: nw.LazyFrame[Any], scope: Scope, *, card: AlwaysOn, book: Pri
     An hour needs as much as its busiest minute, a minute its mean. Only instances are compared: no disks, no people, no spot.
     Part `hours`: `hour` (UTC), `vcpu`, `memory_gib`, busiest minute of each.
     """
-    server, minutes = Server.of(card, book, region, scope), _minutes(pods, scope)
+    server, ran = Server.of(card, book, region, scope), by_minute(pods, scope)
     spent, n, open_pods = _spent(pods)
-    hours = _hours(minutes)
+    hours = _hours(ran)
     needs = _needs(hours, server, card)
     span = scope.days * 24.0
-    mean_vcpu = float(minutes["vcpu"].mean())
+    mean_vcpu = float(ran["vcpu"].mean())
     rows = [(ECI, _label(ECI, None, server, scope), None, None, None, None, spent, spent * MONTH_HOURS / span)]
     for name, count in needs:
         price = None if server.per_hour is None else count * server.per_hour
@@ -116,7 +116,7 @@ def _span() -> nw.Expr:
     return nw.when(known & (nw.col("finished_at") >= nw.col("billing_start_at"))).then(nw.lit(1)).otherwise(None)
 
 
-def _minutes(pods: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
+def by_minute(pods: nw.LazyFrame[Any], scope: Scope) -> pd.DataFrame:
     """The mean vCPU and GiB that ran in each minute of the scope's days: columns `vcpu`, `memory_gib`."""
     import numpy as np
     import pandas as pd

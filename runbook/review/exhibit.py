@@ -29,7 +29,7 @@ class Exhibit:
     files: tuple[Path, ...]
 
     def __str__(self) -> str:
-        places = "\n".join(f"  {_shown(path)}" for path in self.files)
+        places = "\n".join(f"  {shown(path)}" for path in self.files)
         return f"{self.answer.sentence}\n({self.answer.subtitle})\n{places}"
 
     __repr__ = __str__
@@ -38,7 +38,13 @@ class Exhibit:
         picture = base64.b64encode(self.svg).decode()
         chart = f"<img alt='{escape(self.answer.sentence, quote=True)}' src='data:image/svg+xml;base64,{picture}' style='max-width:100%;background:white'>"
         notes = "".join(html.soft(note) for note in self.answer.notes)
-        return html.block(chart + notes + html.soft("numbers: " + ", ".join(_shown(path) for path in self.files[:-1])))
+        return html.block(
+            chart
+            + notes
+            + html.soft(
+                self.answer.scope.text(en="numbers: ", zh="数据：") + ", ".join(shown(path) for path in self.files[:-1])
+            )
+        )
 
 
 def exhibit(answer: Answer, draw: Callable[[Answer], Figure], pods: Period) -> Exhibit:
@@ -62,5 +68,6 @@ def write_tables(answer: Answer, folder: Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """The path as people read it: from the repository's root, where it lies in there."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -19,12 +19,12 @@ import narwhals as nw
 from runbook.answer import Answer, Scope
 from runbook.cost import failures
 from runbook.cost.collected import collected
+from runbook.cost.trims import DAYS_A_MONTH
 from runbook.review.actions import Action, Baseline, Cohort, Money, Register, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DAYS_A_MONTH = 365.25 / 12
 ENOUGH = {"run": 20, "day": 7}
 """Runs or days that each side needs before they are compared."""
 

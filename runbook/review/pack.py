@@ -50,10 +50,9 @@ from runbook.cost import (
 from runbook.errors import RunbookError
 from runbook.report import Check, Report, Status, text_pairs
 from runbook.review import actions, billing, outcomes, page, proposals
-from runbook.review.exhibit import exhibit, write_tables
+from runbook.review.exhibit import exhibit, shown, write_tables
 from runbook.review.outcomes import Outcome, Verdict
 from runbook.review.page import Failed, Section, Shown
-from runbook.settings import ROOT
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -160,7 +159,7 @@ class Review:
     def summary(self) -> dict[str, str]:
         """Where the page is, and the sentences of its exhibits."""
         said = {name: answer.sentence for name, answer in self.answers.items()}
-        return {"page": _shown(self.page), "numbers": f"{_shown(self.page.parent)}/*.csv"} | said
+        return {"page": shown(self.page), "numbers": f"{shown(self.page.parent)}/*.csv"} | said
 
     def __str__(self) -> str:
         return text_pairs(f"Cost review of cluster {self.scope.cluster}, {self.scope.window}", self.summary())
@@ -200,11 +199,11 @@ def review(
     (pods.folder / actions.PROPOSED).write_text(
         actions.as_yaml([one for one in proposed if one.id not in register], scope), encoding="utf-8"
     )
-    failed = [shown for _, (_, _, shown) in made if isinstance(shown, Failed)]
+    failed = [one for _, (_, _, one) in made if isinstance(one, Failed)]
     path = pods.folder / PAGE
     checks = (*pods.report.checks, *_checks(path, failed, unreadable, became))
     page.write(_contents(pods, made, decided, checks, moment, asked.final_until), path)
-    facts = {"page": _shown(path), "numbers": f"{_shown(path.parent)}/*.csv"}
+    facts = {"page": shown(path), "numbers": f"{shown(path.parent)}/*.csv"}
     return Review(scope, path, answers, decided, became, Report(f"Cost review of {scope.window}", checks, facts))
 
 
@@ -264,7 +263,7 @@ def _contents(
     scope = pods.scope
     sections = []
     for id, (en, zh) in TITLES.items():
-        exhibits = tuple(shown for question, (_, _, shown) in made if question.section == id and shown is not None)
+        exhibits = tuple(one for question, (_, _, one) in made if question.section == id and one is not None)
         if exhibits:
             sections.append(Section(id, scope.text(en=en, zh=zh), exhibits))
     noted = [(one.status.value, one.title, one.observed) for one in checks if one.status in (Status.FAIL, Status.WARN)]
@@ -302,9 +301,9 @@ def _checks(
     title = "Every exhibit of the review could be made"
     if failed:
         errors = "\n".join(f"{one.name}: {one.error}" for one in failed)
-        yield Check.failed("review-exhibits", title, errors, remedy=f"The page shows the others: {_shown(path)}")
+        yield Check.failed("review-exhibits", title, errors, remedy=f"The page shows the others: {shown(path)}")
     else:
-        yield Check.passed("review-exhibits", title, _shown(path))
+        yield Check.passed("review-exhibits", title, shown(path))
     yield _readable(unreadable)
     yield _owned(became)
     yield _worked(became)
@@ -337,7 +336,3 @@ def _worked(became: tuple[Outcome, ...]) -> Check:
         "review-savings", title, "\n".join(f"{one.action.id}: {one.sentence}" for one in hidden),
         expected="a saving whose interval is above zero", remedy="Look at the cohort, or take the action back.",
     )  # fmt: skip
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -14,10 +14,9 @@ from runbook.answer import Answer, Scope
 from runbook.cost import allocation, failures
 from runbook.cost.job_sizes import Verdict as Size
 from runbook.cost.sizes import size_text
-from runbook.cost.trims import FITS as TRIM_FITS
-from runbook.cost.trims import TOO_SMALL, less_text
+from runbook.cost.trims import DAYS_A_MONTH, FITS, TOO_SMALL, less_text
 from runbook.review.actions import Action, Cohort, Money
-from runbook.review.outcomes import DAYS_A_MONTH, Pods
+from runbook.review.outcomes import Pods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +136,7 @@ def _trims(answer: Answer, scope: Scope, answers: Mapping[str, Answer]) -> Itera
         )
         doubt = row["saves_a_month"] * 1.96 / max(row["pods"], 1) ** 0.5
         money = _money(row["saves_a_month"] - doubt, row["saves_a_month"], row["saves_a_month"] + doubt)
-        risk = "low" if row["verdict"] == TRIM_FITS else "medium"
+        risk = "low" if row["verdict"] == FITS else "medium"
         cohort = Cohort(project=names[0], job=names[1])
         yield _action("trim", names, what, money, scope, risk=risk, effort="small", cohort=cohort)
 

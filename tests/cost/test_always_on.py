@@ -56,7 +56,7 @@ def test_memory_may_be_what_is_short() -> None:
 
 def test_a_minute_counts_with_the_part_that_ran() -> None:
     """Two vCPU from second 30 of a minute for 90 seconds are one in the first minute, two in the second, none after."""
-    answer = always_on._minutes(frame(pod(billing_start_at=NOON + timedelta(seconds=30), seconds=90.0)), DAY)
+    answer = always_on.by_minute(frame(pod(billing_start_at=NOON + timedelta(seconds=30), seconds=90.0)), DAY)
     assert answer["vcpu"].iloc[12 * 60 : 12 * 60 + 3].tolist() == pytest.approx([1, 2, 0])
     assert answer["vcpu"].sum() == pytest.approx(3)
 
