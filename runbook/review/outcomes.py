@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -240,6 +240,34 @@ def table(outcomes: Sequence[Outcome], scope: Scope) -> Answer:
             ),
         ),
     )
+
+
+def short(answer: Answer) -> Answer:
+    """The answer of `table` with the columns that a person reads: what, owner, money a month, risk and effort, what became of it."""
+    import pandas as pd
+
+    heads = answer.scope.text(
+        en="what,owner,money a month,risk,effort,what became of it", zh="内容,负责人,每月金额,风险,工作量,结果"
+    ).split(",")
+    rows = [
+        (
+            row["what"],
+            row["owner"] or "—",
+            _interval(row["low"], row["likely"], row["high"]),
+            row["risk"],
+            row["effort"],
+            row["became"],
+        )
+        for row in answer.table.to_dict("records")
+    ]
+    return replace(answer, table=pd.DataFrame(rows, columns=heads))
+
+
+def _interval(low: float, likely: float, high: float) -> str:
+    """`12.00 (8.00 … 15.00)`; nothing where no money is expected."""
+    if math.isnan(likely):
+        return "—"
+    return f"{likely:,.2f}" + ("" if low == high else f" ({low:,.2f} … {high:,.2f})")
 
 
 def _sentence(outcomes: Sequence[Outcome], scope: Scope) -> str:

@@ -152,9 +152,14 @@ class Review:
     scope: Scope
     page: Path
     answers: Mapping[str, Answer]
-    actions: Answer
+    decided: Answer
     outcomes: tuple[Outcome, ...]
     report: Report
+
+    @property
+    def actions(self) -> Answer:
+        """What is proposed and what became of what was decided, with the columns that a person reads."""
+        return outcomes.short(self.decided)
 
     def summary(self) -> dict[str, str]:
         """Where the page is, and the sentences of its exhibits."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook.review.actions import Action, Baseline, Cohort, Money, Register, Status
-from runbook.review.outcomes import Outcome, Pods, Verdict, became, table
+from runbook.review.outcomes import Outcome, Pods, Verdict, became, short, table
 from tests.cost.priced_pods import SCOPE, frame, pod
 
 DONE = date(2026, 11, 11)
@@ -137,5 +137,7 @@ def test_the_table_has_a_row_an_action() -> None:
     assert answer.table["id"].tolist() == ["size-a", "later"]
     assert answer.table["measured"].iloc[0] == pytest.approx(121.75)
     assert answer.sentence == "1 open; 1 done, of which 1 shows in the data, CNY 121.75 a month."
+    assert short(answer).table["money a month"].tolist() == ["—", "—"]
+    assert len(short(answer).table.columns) == 6
     assert table([], SCOPE).sentence == "Nothing is proposed, and the register is empty."
     assert Status.OPEN.value in answer.table["status"].tolist()
