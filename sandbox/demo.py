@@ -60,7 +60,7 @@ PASSES = (
 
 
 HISTORY = Pass("5-history", "collectors follow one another while a day of CI is played", (COLLECT,), True)
-FIRST_RUN_MINUTES, RUN_MINUTES = 0.02, 0.3
+FIRST_RUN_MINUTES, RUN_MINUTES = 0.02, 0.2
 
 ARCHIVE = "operations/30-archive-prices"
 ANALYSIS = ("10-instance-sizes", "20-spot-savings", "30-rightsizing", "40-startup-time", "50-cost-review")
@@ -198,10 +198,10 @@ def history_of_a_day(
             gitlab_runner=runner,
             out=card.parent / "truth.jsonl",
         )
-        over = False
-        while not over:
-            over = playing.done()  # the run after the last pod's end still finds that end
-            rows.append(_collect(card, executed, len(rows), FIRST_RUN_MINUTES if over else RUN_MINUTES))
+        last = False
+        while not last:
+            last = playing.done()  # the run after the last pod's end still finds that end
+            rows.append(_collect(card, executed, len(rows), FIRST_RUN_MINUTES if last else RUN_MINUTES))
     truth = playing.result()
     over = max(pod.job_finished_at for pod in truth.pods) + imports.SETTLED
     _complete(settings, since, over)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import gitlab
 import pytest
 import yaml
 
-from sandbox.demo import CHANGING, PASSES, Executed, main_job
+from runbook.history.record import Known, Source
+from sandbox.demo import CHANGING, PASSES, Executed, history_of_a_day, main_job, own_card
 from sandbox.practice import ROOT, PracticeCluster
 
 PAPERMILL = (sys.executable, "-m", "papermill")
@@ -85,6 +87,21 @@ def test_the_articles_job_runs_on_the_proved_runner(rows: list[Executed], cluste
     assert pipeline.status == "success", trace
     assert "DatabaseTest: 1 test, 0 failed (database at 127.0.0.1:5432)" in trace
     assert {"archive", "junit"} <= {artifact["file_type"] for artifact in job.artifacts}
+
+
+def test_a_played_day_is_collected_and_completed(
+    rows: list[Executed], cluster: PracticeCluster, executed: Path, tmp_path: Path
+) -> None:
+    """Collectors that follow one another miss no played pod; ECI and GitLab complete them, and the smoke job's own pod that nobody watched."""
+    card = own_card(cluster, tmp_path)
+    day = history_of_a_day(cluster, card, executed, since=datetime.now(UTC) - timedelta(hours=1), pods=60)
+    assert day.complete and len(day.rows) >= 3
+    assert {row.verdict for row in day.rows} == {"Pod history: green"}
+    played = sum(pod.billing_start_at is not None for pod in day.truth.pods)
+    assert (len(day.truth.pods), day.overview.sources[Source.WATCH]) == (60, 60)
+    assert day.overview.known["finished"][Known.BILLED] > played, "ECI also knows the pods of the jobs before"
+    assert day.overview.sources[Source.GITLAB] == day.overview.pods > 60
+    assert (day.overview.spot > 0, day.overview.spot_without_type) == (True, 0)
 
 
 def test_no_secret_is_in_anything_that_a_run_writes(
