@@ -505,5 +505,8 @@ def _drawable(text: str, replaced: set[str]) -> str:
 
 
 def _typeset(text: Text) -> None:
-    text.set_fontfamily(list(fonts.families()))
+    families = fonts.families()
+    text.set_fontfamily(
+        list(families[:1] if text.get_text().isascii() else families)
+    )  # looking in a second font takes time
     text.set_parse_math(False)

@@ -126,8 +126,12 @@ QUESTIONS = (
     Question("sizes", "rightsizing", lambda a: rightsizing.advice(a.pods, a.scope), draw_rightsizing.dumbbell),
     Question("spot", "spot-ledger", lambda a: spot.ledger(a.pods, a.scope), draw_spot.ledger),
     Question("spot", "spot-interruptions", lambda a: interruptions.by_hour(a.pods, a.scope), draw_spot.interruptions),
-    Question("time", "startup-phases", lambda a: startup.phases(a.pods, a.scope), draw_startup.phases),
-    Question("time", "startup-image-caches", lambda a: startup.image_caches(a.pods, a.scope, a.cost.other)),
+    Question(
+        "time",
+        "startup-image-caches",
+        lambda a: startup.image_caches(a.pods, a.scope, a.cost.other),
+        draw_startup.image_caches,
+    ),
     Question("failed", "failures", lambda a: failures.pareto(a.pods, a.scope), draw_failures.pareto),
     Question("bill", "model-against-bill", lambda a: a.against_bill().answer, draw_reconcile.by_day),
 )
@@ -139,7 +143,7 @@ TITLES = {
     "who": ("Whose cost is it?", "谁的成本？"),
     "sizes": ("What sizes do we buy, and what is used of them?", "购买了什么规格，用了多少？"),
     "spot": ("Does spot pay?", "抢占式实例划算吗？"),
-    "time": ("How long do jobs wait?", "作业等待多久？"),
+    "time": ("What do starts cost, and do image caches pay?", "启动花多少钱，镜像缓存划算吗？"),
     "failed": ("What did failed work cost?", "失败的工作花了多少钱？"),
     "bill": ("Does the model agree with the bill?", "模型与账单一致吗？"),
 }
