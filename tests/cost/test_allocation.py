@@ -29,7 +29,9 @@ def test_the_spend_falls_into_four_parts() -> None:
     assert answer.table["cost"].tolist() == pytest.approx([2, 2, 1, 5])
     assert answer.table["pods"].tolist() == [1, 1, 2, 0]
     assert answer.table["share"].sum() == pytest.approx(1)
-    assert answer.sentence.startswith("40.0 % of the spend is allocated to a project; 2 pods (CNY 1.00, 10.0 %) have none")
+    assert answer.sentence.startswith(
+        "40.0 % of the spend is allocated to a project; 2 pods (CNY 1.00, 10.0 %) have none"
+    )
 
 
 def test_the_worst_are_listed_by_runner_and_image() -> None:
