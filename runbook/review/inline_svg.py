@@ -27,7 +27,7 @@ def element(svg: bytes, name: str, label: str) -> str:
     text, cut = _without(text, "title", "subtitle")
     text = _cropped(text, cut)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
-    text = re.sub(r'\s?\bid="([^"]*)"', lambda id: f' id="{name}-{id[1]}"' if id[1] in used else "", text)
+    text = re.sub(r' id="([^"]*)"', lambda id: f' id="{name}-{id[1]}"' if id[1] in used else "", text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     # The drawing's style sheet would hold for the whole page: what it says is inherited from the element as well.
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)

@@ -60,6 +60,7 @@ class Pods:
 
     def __init__(self, earlier: nw.LazyFrame[Any], pods: nw.LazyFrame[Any], scope: Scope) -> None:
         self.frames, self.scope = (earlier, pods), scope
+        self._asked: dict[tuple[int, Cohort], pd.DataFrame] = {}
 
     def baseline(self, cohort: Cohort, first: date, last: date) -> Baseline | None:
         """What the cohort cost a run or a day from `first` to `last`; None where it did not run, or nobody knows its cost."""
@@ -69,8 +70,8 @@ class Pods:
         if first > last:
             return None
         spans = (self.scope.before.last, self.scope.last)
-        asked = [frame for frame, end in zip(self.frames, spans, strict=True) if first <= end]
-        days = pd.concat([_by_day(frame, cohort) for frame in asked], ignore_index=True)
+        asked = [number for number, end in enumerate(spans) if first <= end]
+        days = pd.concat([self._days(number, cohort) for number in asked], ignore_index=True)
         days = days[(days["day"] >= pd.Timestamp(first)) & (days["day"] <= pd.Timestamp(last))]
         if cohort.per == "day":
             return self._of_days(days, first, last)
@@ -80,6 +81,18 @@ class Pods:
         mean = total / count
         spread = max(squares - count * mean**2, 0.0) / max(count - 1, 1)
         return Baseline(mean=mean, error=math.sqrt(spread / count), count=int(count), first=first, last=last)
+
+    def _days(self, number: int, cohort: Cohort) -> pd.DataFrame:
+        """The days of the cohort in one of the frames. Those of all jobs are asked once: most cohorts are jobs."""
+        keys = ("project_path", "job_name")
+        narrow = Cohort(image=cohort.image, reason=cohort.reason, allocated=cohort.allocated)
+        if (number, narrow) not in self._asked:
+            self._asked[number, narrow] = _by_day(_narrowed(self.frames[number], narrow), *keys)
+        rows = self._asked[number, narrow]
+        for name, value in zip(keys, (cohort.project, cohort.job), strict=True):
+            if value is not None:
+                rows = rows[rows[name] == value]
+        return rows.groupby("day", as_index=False)[["runs", "cost", "squares"]].sum()
 
     def _of_days(self, days: pd.DataFrame, first: date, last: date) -> Baseline | None:
         if self._first_day is None or self._first_day > last:
@@ -104,25 +117,29 @@ class Pods:
         return measured.count / ((measured.last - measured.first).days + 1) * DAYS_A_MONTH
 
 
-def _by_day(pods: nw.LazyFrame[Any], cohort: Cohort) -> pd.DataFrame:
-    """`day`, `runs` with a known cost, their `cost`, and the sum of its `squares`."""
-    wanted = {"project_path": cohort.project, "job_name": cohort.job, "image": cohort.image}
-    for name, value in wanted.items():
-        if value is not None:
-            pods = pods.filter(nw.col(name) == value)
+def _by_day(pods: nw.LazyFrame[Any], *keys: str) -> pd.DataFrame:
+    """`day` and `keys`, `runs` with a known cost, their `cost`, and the sum of its `squares`."""
+    cost = nw.col("effective_cost")
+    by = ["day", *keys]
+    return collected(
+        pods.filter(~cost.is_null())
+        .with_columns(squares=cost * cost)
+        .group_by(*by)
+        .agg(nw.len().alias("runs"), cost.sum().alias("cost"), nw.col("squares").sum()),
+        by=by,
+    )
+
+
+def _narrowed(pods: nw.LazyFrame[Any], cohort: Cohort) -> nw.LazyFrame[Any]:
+    """The pods of the cohort as far as image, reason and allocation tell."""
+    if cohort.image is not None:
+        pods = pods.filter(nw.col("image") == cohort.image)
     if cohort.reason is not None:
         pods = pods.with_columns(reason=failures.reason()).filter(nw.col("reason") == cohort.reason)
     if cohort.allocated is not None:
         unknown = nw.col("project_path").is_null()
         pods = pods.filter(~unknown if cohort.allocated else unknown)
-    cost = nw.col("effective_cost")
-    return collected(
-        pods.filter(~cost.is_null())
-        .with_columns(squares=cost * cost)
-        .group_by("day")
-        .agg(nw.len().alias("runs"), cost.sum().alias("cost"), nw.col("squares").sum()),
-        by=["day"],
-    )
+    return pods
 
 
 def became(register: Register, proposals: Sequence[Action], pods: Pods) -> list[Outcome]:
