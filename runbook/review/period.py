@@ -59,7 +59,7 @@ class Period:
     """The priced pods of some days, and of as many days before them.
 
     `frame` and `earlier` are lazy frames (`runbook.cost.priced`); `unused_plans` is what savings plans cost without covering anything,
-    by local day; `folder` is where the files of its exhibits go.
+    by local day of both; `folder` is where the files of its exhibits go.
     """
 
     settings: Settings
@@ -226,7 +226,7 @@ def _unused(covered: Coverage | None, scope: Scope) -> dict[date, float]:
     days: dict[date, float] = {}
     for hour, amount in zip(covered.hours.tolist(), covered.unused.tolist(), strict=True):
         day = datetime.fromtimestamp(hour * 3600, zone).date()
-        if scope.first <= day <= scope.last:
+        if scope.before.first <= day <= scope.last:
             days[day] = days.get(day, 0.0) + amount
     return days
 
