@@ -50,7 +50,7 @@ from runbook.cost import (
 from runbook.errors import RunbookError
 from runbook.report import Check, Report, Status, text_pairs
 from runbook.review import actions, billing, outcomes, page, proposals
-from runbook.review.exhibit import exhibit, shown, write_tables
+from runbook.review.exhibit import exhibit, picture, shown, write_tables
 from runbook.review.outcomes import Outcome, Verdict
 from runbook.review.page import Failed, Section, Shown
 
@@ -151,11 +151,12 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Review:
-    """A finished review: its page, the answers on it, what it says of each action, and its checks."""
+    """A finished review: its page, the answers on it and their drawings, what it says of each action, and its checks."""
 
     scope: Scope
     page: Path
     answers: Mapping[str, Answer]
+    shown: tuple[Shown, ...]
     decided: Answer
     outcomes: tuple[Outcome, ...]
     report: Report
@@ -177,7 +178,8 @@ class Review:
 
     def _repr_html_(self) -> str:
         title = f"Cost review of cluster <b>{escape(self.scope.cluster)}</b>, {escape(self.scope.window)}"
-        return html.block(html.pairs(self.summary()), title=title)
+        charts = "".join(f"<p>{picture(one.answer, one.svg)}</p>" for one in self.shown)
+        return html.block(html.pairs(self.report.facts) + charts, title=title)
 
 
 def review(
@@ -213,7 +215,8 @@ def review(
     checks = (*pods.report.checks, *_checks(path, failed, unreadable, became))
     page.write(_contents(pods, made, decided, checks, moment, asked.final_until), path)
     facts = {"page": shown(path), "numbers": f"{shown(path.parent)}/*.csv"}
-    return Review(scope, path, answers, decided, became, Report(f"Cost review of {scope.window}", checks, facts))
+    drawn = tuple(one for _, (_, _, one) in made if isinstance(one, Shown))
+    return Review(scope, path, answers, drawn, decided, became, Report(f"Cost review of {scope.window}", checks, facts))
 
 
 # -- exhibits ---------------------------------------------------------------------------------------------------------
