@@ -41,6 +41,8 @@ ASSUMPTIONS: Mapping[str, str] = {
     "same price everywhere": "List prices hold in every region: the vendor's pages give one price without naming regions.",
     "first hour of spot": "A spot instance has the default protection of one hour: the first hour at the price of its start.",
     "market price": "After its first hour a spot instance pays each second at the market price of that second.",
+    "failed pulls": "A pod whose images cannot be pulled is charged from Pending on: one page says that a start that fails is free, "
+    "another that Pending is charged.",
     "rounding": "Amounts are not rounded to 0.01 unless the card says so (cost.bill_rounding): the page does not say whether "
     "an hour's row or the whole instance is meant.",
     "savings plan": "A savings plan covers the same part of every eligible vCPU and GiB of an hour; its price is a percentage "
