@@ -87,12 +87,13 @@ def numbers(
     other: Sequence[OtherCost] = (),
     unused: Mapping[date, float] = NOTHING,
     budget: Decimal | None = None,
+    tax_percent: Decimal = Decimal(0),
 ) -> Answer:
     """The five numbers of the scope's days against the same number of days before (`before` holds their pods).
 
     Spend is the effective cost of the pods, the card's other lines, and what savings plans cost without covering anything
-    (`unused`, by day). `budget` is what a month may cost. The table has a row
-    a number: `number`, `label`, `value`, `unit`, `before`, `delta`, `low`, `high` (of a rate its 95 % interval, of the
+    (`unused`, by day). `budget` is what a month may cost, before tax as every amount here; only the
+    lines end with tax, where `tax_percent` is above 0. The table has a row a number: `number`, `label`, `value`, `unit`, `before`, `delta`, `low`, `high` (of a rate its 95 % interval, of the
     spend what unknown costs leave open), `budget`, and
     the same as text (`shown`, `delta_shown`). Parts: `days` (the series behind each number) and `costs` (the spend as dated
     lines, with their total).
@@ -108,7 +109,7 @@ def numbers(
         scope,
         int(now.sum("pods")),
         notes=_notes(now, then, limit),
-        parts={"days": _series(now, then), "costs": _costs(now)},
+        parts={"days": _series(now, then), "costs": _costs(now, tax_percent)},
     )
 
 
@@ -141,8 +142,8 @@ def _days(pods: nw.LazyFrame[Any], scope: Scope, other: Sequence[OtherCost], unu
     table[done.columns] = done
     table["spend"] = table["effective"] + table["other"]
     lines = other_costs.lines(other, scope.first, scope.last)
-    if sum(idle):
-        name = scope.text(en="Savings plans, unused part", zh="节省计划未使用部分")
+    if sum(idle) or _covered(table) > 0:
+        name = scope.text(en="Savings plans (cost: the unused part)", zh="节省计划（成本：未使用部分）")
         lines.loc[len(lines)] = [name, "savings-plan", every.index[0], every.index[-1], sum(idle)]
     return _Days(table, lines, scope)
 
@@ -284,8 +285,13 @@ def _series(now: _Days, then: _Days) -> pd.DataFrame:
     )
 
 
-def _costs(now: _Days) -> pd.DataFrame:
-    """The spend as lines that a finance person knows: the instances first, then the card's, then their total."""
+def _covered(table: pd.DataFrame) -> float:
+    """What pods cost through savings plans: part of their cost, and on the invoice part of the plans' commitment."""
+    return round(float(table["effective"].sum() - table["billed"].sum()), 9)
+
+
+def _costs(now: _Days, tax_percent: Decimal) -> pd.DataFrame:
+    """The spend as lines that a finance person knows: the instances first, then the card's, their total, and that with tax."""
     import pandas as pd
 
     scope = now.scope
@@ -300,11 +306,19 @@ def _costs(now: _Days) -> pd.DataFrame:
     lines = [
         {**line, "effective_cost": line["cost"], "billed_cost": line["cost"]} for line in now.lines.to_dict("records")
     ]
+    for line in lines:
+        if line["service"] == "savings-plan":
+            line["billed_cost"] += _covered(now.table)
     rows = pd.DataFrame([instances, *lines]).drop(columns="cost", errors="ignore")
-    total = {"name": scope.text(en="Total, before tax", zh="合计（税前）"), "service": "", **days} | {
-        name: rows[name].sum() for name in ("effective_cost", "billed_cost")
-    }
-    return pd.concat([rows, pd.DataFrame([total])], ignore_index=True)
+    sums = {name: rows[name].sum() for name in ("effective_cost", "billed_cost")}
+    totals = [{"name": scope.text(en="Total, before tax", zh="合计（税前）"), "service": "", **days, **sums}]
+    if tax_percent:
+        part = float(tax_percent) / 100
+        names = scope.text(en=f"Tax, {tax_percent:f} %|Total with tax", zh=f"税 {tax_percent:f} %|含税合计").split("|")
+        for name, factor in zip(names, (part, 1 + part), strict=True):
+            amounts = {column: amount * factor for column, amount in sums.items()}
+            totals.append({"name": name, "service": "", **days, **amounts})
+    return pd.concat([rows, pd.DataFrame(totals)], ignore_index=True)
 
 
 def _sentence(now: _Days, then: _Days, limit: float | None) -> str:

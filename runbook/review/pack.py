@@ -100,7 +100,13 @@ QUESTIONS = (
         "where",
         "headline",
         lambda a: headline.numbers(
-            a.pods, a.earlier, a.scope, other=a.cost.other, unused=a.unused, budget=a.cost.budget
+            a.pods,
+            a.earlier,
+            a.scope,
+            other=a.cost.other,
+            unused=a.unused,
+            budget=a.cost.budget,
+            tax_percent=a.cost.tax_percent,
         ),
         draw_headline.strip,
     ),

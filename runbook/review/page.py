@@ -136,7 +136,10 @@ def cost_lines(lines: pd.DataFrame, scope: Scope) -> str:
         )
         for row in lines.to_dict("records")
     ]
-    unit = f"<p class='soft'>{escape(scope.text(en=f'{scope.currency}, before tax', zh=f'{scope.currency}，税前'))}</p>"
+    said = scope.text(
+        en=f"{scope.currency}, before tax where nothing else is said", zh=f"{scope.currency}，未注明者为税前"
+    )
+    unit = f"<p class='soft'>{escape(said)}</p>"
     return _table(heads, rows, numbers=(3, 4), total=True) + unit
 
 

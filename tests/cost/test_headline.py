@@ -41,6 +41,23 @@ def test_a_savings_plan_that_covers_nothing_is_spent_all_the_same() -> None:
     assert answer.parts["costs"]["service"].tolist() == ["eci", "savings-plan", ""]
 
 
+def test_the_invoice_shows_the_whole_commitment_of_a_savings_plan() -> None:
+    """A pod cost 2, of which 1.2 through the plan, whose unused 1.5 comes on top: both columns add up to 3.5."""
+    answer = asked(pod(effective_cost=2.0, billed_cost=0.8), unused={date(2026, 11, 3): 1.5})
+    costs = answer.parts["costs"]
+    assert costs["effective_cost"].tolist() == pytest.approx([2.0, 1.5, 3.5])
+    assert costs["billed_cost"].tolist() == pytest.approx([0.8, 2.7, 3.5])
+
+
+def test_the_lines_end_with_tax_where_the_card_names_some() -> None:
+    """6 % on 155 are 9.30; the spend itself stays before tax, as prices and the bill are."""
+    answer = asked(pod(1, effective_cost=5.0), other=[NAT], tax_percent=Decimal(6))
+    costs = answer.parts["costs"].set_index("name")["effective_cost"]
+    assert costs["Tax, 6 %"] == pytest.approx(9.30)
+    assert costs["Total with tax"] == pytest.approx(164.30)
+    assert row(answer, "spend")["value"] == pytest.approx(155)
+
+
 def test_the_change_is_against_as_many_days_before() -> None:
     """Twice as much as in the thirty days before is plus 100 %, and the money stands beside it."""
     answer = asked(pod(effective_cost=4.0), before=(pod(billing_start_at=EARLIER, effective_cost=2.0),))
