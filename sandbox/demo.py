@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import yaml
 
@@ -258,11 +259,12 @@ def cost_of_a_day(card: Path, executed: Path, day: PlayedDay) -> list[Executed]:
         since=now - timedelta(days=2),
         dry_run=False,
     )
-    first, last = (now - timedelta(days=2)).date(), now.date()
-    fetched = bills.open_bills(settings).fetch(connect.alibaba(settings).daily_bill, first, last, now=now)
+    begin, end = (now - timedelta(days=2)).date(), now.date()
+    fetched = bills.open_bills(settings).fetch(connect.alibaba(settings).daily_bill, begin, end, now=now)
     for name, report in (("import used", measured), ("import bill", fetched)):
         print(f"  {'✔' if report.ok else '!'} {name:<32} {report.title}: {report.verdict}", flush=True)
-    days = {"first": str((now - timedelta(days=1)).date()), "last": str(now.date())}
+    last = now.astimezone(ZoneInfo(settings.cost.timezone)).date()  # a day of UTC is parts of two of China's
+    days = {"first": str(last - timedelta(days=1)), "last": str(last)}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows += pool.map(lambda name: _execute(COST.name, f"analysis/{name}", card, folder, days), ANALYSIS)
     return rows
