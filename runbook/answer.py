@@ -5,6 +5,7 @@ Questions (`runbook.cost`) make answers, charts (`runbook.charts`) draw them, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -27,6 +28,8 @@ LAST_DIGITS = 1e-9
 
 ROWS = 40
 """Rows of a table that are shown; the CSV has them all."""
+
+LEFT = " style='text-align:left'"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,17 @@ class Answer:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows: str = self.table.to_html(index=False, border=0, max_rows=ROWS)
+        rows = _aligned(self.table.to_html(index=False, border=0, max_rows=ROWS), self.table)
         notes = "".join(html.soft(note) for note in self.notes)
         return html.block(html.soft(self.subtitle) + rows + notes, title=escape(self.sentence))
+
+
+def _aligned(rows: str, table: pd.DataFrame) -> str:
+    """The table with its columns of text to the left; JupyterLab puts every cell to the right that does not say otherwise."""
+    text = [not is_number for is_number in table.dtypes.map(lambda kind: kind.kind in "iufb")]
+
+    def row(found: re.Match[str]) -> str:
+        cells = iter(text)
+        return re.sub(r"<(t[hd])>", lambda cell: f"<{cell[1]}{LEFT if next(cells, False) else ''}>", found[0])
+
+    return re.sub(r"<tr[^>]*>.*?</tr>", row, rows, flags=re.DOTALL)

@@ -68,6 +68,14 @@ def test_what_it_rests_on() -> None:
     assert answer(scope=CHINESE).footer == "CNY，价格日期 2024-11-27，时区 Asia/Shanghai, practice"
 
 
+def test_text_stands_left_and_numbers_right() -> None:
+    """In a table on a page only columns of text are put to the left, heads and cells alike."""
+    table = pd.DataFrame({"what": ["a"], "cost": [1.5]})
+    page = replace(answer(), table=table)._repr_html_()
+    assert "<th style='text-align:left'>what</th>" in page and "<th>cost</th>" in page
+    assert "<td style='text-align:left'>a</td>" in page and "<td>1.5</td>" in page
+
+
 def test_text_and_page() -> None:
     """Printed it has sentence, table and notes; on a page they are escaped, and a long table is cut in the middle."""
     assert str(answer()).splitlines()[0] == "One <job> & its cost."

@@ -33,7 +33,7 @@ from runbook.clients.engine import Engine, engine
 from runbook.clients.secrets import SecretStore
 from runbook.cost import data_quality, pricing, savings_plans
 from runbook.cost.collected import collected
-from runbook.cost.priced import COSTLESS
+from runbook.cost.priced import COSTLESS, Problem
 from runbook.eci import charges
 from runbook.eci.prices import PriceBook
 from runbook.errors import SettingsError
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 BATCH = 100_000
 """Records that are priced at a time."""
+
+CERTAIN = (Problem.NO_INSTANCE, Problem.ZERO_DURATION)
+"""What is worth a word and leaves no doubt about the cost: it is nothing."""
 
 SLACK = timedelta(days=2)
 """How long before its billing a pod may have been created, to be found."""
@@ -279,9 +282,10 @@ def _checks(period: Period) -> Iterator[Check]:
 
 def _known(quality: Answer) -> Check:
     title = "The cost of every pod is known"
-    lines = [_line(row, quality.scope) for row in quality.table.to_dict("records")]
-    if not lines:
-        return Check.passed("cost-known", title, f"{quality.n:,} pods")
+    rows = quality.table.to_dict("records")
+    lines = [_line(row, quality.scope) for row in rows]
+    if all(row["problem"] in CERTAIN for row in rows):
+        return Check.passed("cost-known", title, "\n".join([f"{quality.n:,} pods", *lines]))
     return Check.warned(
         "cost-known",
         title,
