@@ -26,6 +26,8 @@ from runbook.runner import job_marks
 JOB, PROJECT, MANAGER = "job.runner.gitlab.com/", "project.runner.gitlab.com/", "manager.runner.gitlab.com/"
 """Prefixes of what a runner writes on its pods: annotations since 15.9, labels since 17.9."""
 
+JOB_URL = JOB + "url"
+
 VARIABLES = frozenset(
     {
         "CI_JOB_ID",
@@ -81,13 +83,16 @@ class Variable(msgspec.Struct, gc=False):
     value: str = ""
 
 
+NO_ENVIRONMENT = msgspec.Raw()
+
+
 class ContainerSpec(msgspec.Struct, gc=False):
     """One container as it was asked for. `env` is emptied once the pod is decoded; `ignored`: ECI leaves it out."""
 
     name: str
     image: str = ""
     resources: Resources | None = None
-    env: msgspec.Raw = msgspec.Raw()
+    env: msgspec.Raw = NO_ENVIRONMENT
     ignored: bool = False
 
 
@@ -161,16 +166,19 @@ class Pod(msgspec.Struct, gc=False):
     variables: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        named = _names_job(self.metadata.annotations or {})
-        for container in (*self.spec.containers, *(self.spec.init_containers or ())):
-            raw = bytes(container.env)
-            if not raw:
-                continue
-            container.env = msgspec.Raw()
-            if _IGNORE_MARK in raw:
-                container.ignored = _variables(raw).get(vocabulary.ENV_RESOURCE_IGNORE, "").upper() == "TRUE"
-            if not named and container.name == "build":
-                self.variables = {name: text for name, text in _variables(raw).items() if name in VARIABLES and text}
+        notes = self.metadata.annotations
+        for some in (self.spec.containers, self.spec.init_containers):
+            for container in some or ():
+                if container.env is NO_ENVIRONMENT:
+                    continue
+                raw = bytes(container.env)
+                container.env = NO_ENVIRONMENT  # it would keep the whole answer in memory
+                if _IGNORE_MARK in raw:
+                    container.ignored = _variables(raw).get(vocabulary.ENV_RESOURCE_IGNORE, "").upper() == "TRUE"
+                if container.name == "build" and not (notes and _names_job(notes)):
+                    self.variables = {
+                        name: text for name, text in _variables(raw).items() if name in VARIABLES and text
+                    }
 
 
 class PodList(msgspec.Struct, gc=False):
@@ -275,4 +283,4 @@ def _variables(environment: bytes) -> dict[str, str]:
 
 def _names_job(notes: Mapping[str, str]) -> bool:
     """Whether annotations alone say whose job it is: the runner's own (15.9 and later), or the configuration's."""
-    return JOB + "url" in notes or (job_marks.JOB_ID in notes and job_marks.PROJECT_PATH in notes)
+    return JOB_URL in notes or (job_marks.JOB_ID in notes and job_marks.PROJECT_PATH in notes)
