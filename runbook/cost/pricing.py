@@ -10,7 +10,7 @@ Prices are looked up once for each distinct shape and price period, and multipli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,6 @@ class _Prices:
     vcpu_part: Real
     """The part of vCPU in the price of vCPU and memory together."""
     problem: Whole
-    used: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 class _Batch:
@@ -131,9 +130,6 @@ class _Batch:
 
         column = self.records[name].combine_chunks().cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
         return np.asarray(pc.fill_null(column, int(_NEVER)))
-
-    def _texts(self, name: str) -> npt.NDArray[Any]:
-        return np.asarray(self.records[name].combine_chunks().to_numpy(zero_copy_only=False), dtype=object)
 
     def _equals(self, name: str, *values: str) -> Flags:
         import pyarrow as pa

@@ -260,17 +260,6 @@ def job_of(pod: Mapping[str, Any], jobs: Sequence[JobSeen]) -> JobSeen | None:
     return None
 
 
-def is_virtual(node: Mapping[str, Any]) -> bool:
-    """Whether a Node is a virtual node: by its label, its taint, or its name."""
-    metadata = node.get("metadata") or {}
-    taints = (node.get("spec") or {}).get("taints") or []
-    return (
-        (metadata.get("labels") or {}).get(vocabulary.NODE_LABEL_TYPE) == vocabulary.NODE_LABEL_TYPE_VALUE
-        or any(taint.get("key") == vocabulary.NODE_TAINT for taint in taints)
-        or str(metadata.get("name", "")).startswith(vocabulary.NODE_NAME_PREFIX)
-    )
-
-
 # -- what a pod cost --------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,11 +62,6 @@ class Options:
     @property
     def revision(self) -> str:
         return "practice" if self.flavour == SELF_MANAGED else "practice-com"
-
-    @property
-    def offers_instance_runners(self) -> bool:
-        """Whether a customer's administrator exists who could create one: not on gitlab.com."""
-        return self.flavour != GITLAB_COM
 
 
 @dataclass
@@ -161,6 +156,3 @@ class Instance:
 
     def project_role(self, user: User, project: Project) -> int:
         return max(project.members.get(user.id, 0), self.group_role(user, self.groups[project.namespace_id]))
-
-    def visible_projects(self, user: User) -> Iterable[Project]:
-        return (project for project in self.projects.values() if self.project_role(user, project) > 0)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from runbook.eci import specs, vocabulary
 from runbook.eci.billing_window import Known
@@ -75,14 +73,6 @@ def measured_batches(
         lives = _enough(team, lives_seed, since, days / parts, wanted)
         records = _batch(look, lives, since, number * rows, np.random.default_rng(records_seed))
         yield records, _used(records, lives)
-
-
-def write_parquet(path: Path, count: int, *, seed: int, **options: Any) -> Path:
-    """The records as one Parquet file."""
-    with pq.ParquetWriter(path, arrow_schema(), compression="zstd") as file:
-        for batch in batches(count, seed=seed, **options):
-            file.write_batch(batch)
-    return path
 
 
 def _enough(team: Team, seed: np.random.SeedSequence, begin: datetime, days: float, wanted: int) -> Lives:
